@@ -105,7 +105,7 @@ def unpack(package: str, tree: Path) -> None:
     the machine's own would break more than it mends.
     """
     tree.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="unpacking-", dir=tree.parent) as scratch:
+    with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=tree.parent) as scratch:
         workshop = Path(scratch)
         downloads, new_tree = workshop / "downloads", workshop / "tree"
         downloads.mkdir()

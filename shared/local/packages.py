@@ -1,6 +1,6 @@
 """Where the servers' programs come from: what the machine has, else what its package manager can give.
 
-In this order: installed already; installed now, when we are root; unpacked below the project's `.cache`, when we aren't.
+In this order: installed already; installed now, when we are root; unpacked below the project's `.cache`, when not.
 What can't be had raises ServiceMissing, whose one sentence tells a person what to do.
 """
 
@@ -53,9 +53,14 @@ class Machine:
     may_install: bool = field(default_factory=apt.is_root)
     has_apt: bool = field(default_factory=apt.available)
 
-    def tree(self, package: str) -> Path:
-        """Where a package is unpacked on this machine."""
-        return self.cache / "packages" / package
+    @property
+    def packages(self) -> Path:
+        """Where packages are unpacked, each into a tree like a second root directory."""
+        return self.cache / "packages"
+
+    def roots(self) -> list[Path]:
+        """Where to look, in this order."""
+        return [self.system, *sorted(self.packages.glob("[!.]*"))]
 
 
 def postgres(say: Say, *, major: int | None = None, machine: Machine | None = None) -> Programs:
@@ -78,20 +83,18 @@ def rabbitmq(say: Say, *, machine: Machine | None = None) -> Programs:
 
 
 def _get(service: _Service, say: Say, machine: Machine) -> Programs:
-    tree = machine.tree(service.package)
-    roots = (machine.system, tree)
-    found = service.find(roots)
+    found = service.find(machine.roots())
     if found is not None:
         return found
     with _one_at_a_time(machine.cache):
-        found = service.find(roots)
+        found = service.find(machine.roots())
         if found is not None:
             return found
         try:
-            _fetch(service, tree, say, machine)
+            _fetch(service, say, machine)
         except apt.Unobtainable as error:
             raise ServiceMissing(_advice(service, str(error))) from error
-        found = service.find(roots)
+        found = service.find(machine.roots())
     if found is None:
         raise ServiceMissing(_advice(service, f"the package {service.package} holds no usable one"))
     return found
@@ -106,13 +109,14 @@ def _one_at_a_time(cache: Path) -> Iterator[None]:
         yield
 
 
-def _fetch(service: _Service, tree: Path, say: Say, machine: Machine) -> None:
+def _fetch(service: _Service, say: Say, machine: Machine) -> None:
     if not machine.has_apt:
         raise apt.Unobtainable("there is no apt-get on this machine")
     if machine.may_install:
         say(f"{service.name} is not installed: installing the package {service.package}")
         apt.install(service.package)
         return
+    tree = machine.packages / service.package
     if tree.exists():
         shutil.rmtree(tree)  # it was looked into already and holds nothing that runs
     say(f"{service.name} is not installed: unpacking the package {service.package} below {machine.cache.name}/")

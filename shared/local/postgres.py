@@ -92,11 +92,14 @@ class Postgres:
 
     def stop(self) -> None:
         """Shut down in order; open connections are closed. Nothing happens if it isn't running."""
-        self._end(signal.SIGINT)
+        postmaster = processes.marked(self.folder)
+        processes.send(postmaster, signal.SIGINT)
+        if not processes.ended(postmaster, within_s=STOP_S):
+            self.crash()
 
     def crash(self) -> None:
         """Die as in a power cut (`pg_ctl -m immediate`): the next start recovers from the log."""
-        self._end(signal.SIGQUIT)
+        processes.end(processes.marked(self.folder), signal.SIGQUIT, patience_s=STOP_S)
 
     def start_again(self) -> None:
         """Run again on the same port with the same data; returns when it accepts connections."""
@@ -109,25 +112,14 @@ class Postgres:
         self.stop()
         self.start_again()
 
+    def remove(self) -> None:
+        """Stop and remove everything there is of it. Only start() can make another."""
+        self.stop()
+        shutil.rmtree(self.folder)
+
     def running(self) -> bool:
-        """Whether the server's first process lives."""
-        return self._postmaster() is not None
-
-    def _end(self, number: signal.Signals) -> None:
-        postmaster = self._postmaster()
-        if postmaster is not None:
-            processes.end([postmaster], number, patience_s=STOP_S)
-
-    def _postmaster(self) -> int | None:
-        """The first process: the one whose id is in the data folder and which carries our mark.
-
-        An id alone proves nothing: after a crash of the machine it may be somebody else's.
-        """
-        try:
-            pid = int((self.data / "postmaster.pid").read_text().split("\n", 1)[0])
-        except (OSError, ValueError):
-            return None
-        return pid if pid in processes.marked(self.folder) else None
+        """Whether the server lives."""
+        return bool(processes.marked(self.folder))
 
     def _launch(self) -> None:
         settings = ["-c", f"port={self.port}", "-c", processes.mark_setting(self.folder)]
@@ -142,7 +134,7 @@ class Postgres:
     def _await_ready(self) -> None:
         deadline = time.monotonic() + READY_S
         while not self._accepts():
-            if not processes.marked(self.folder):
+            if not self.running():
                 raise self._failure()
             if time.monotonic() > deadline:
                 raise PostgresFailed(f"PostgreSQL was not ready within {READY_S:.0f} s: {self._log_tail()}")
@@ -168,13 +160,14 @@ class Postgres:
 
 
 def start(state: Path, *, say: Say, settings: Mapping[str, str] | None = None) -> Postgres:
-    """Start the private server of a state folder, or take over the one a killed predecessor left running.
+    """Start the private server of a state folder.
 
     1. Its folder, where the server's user can reach it.
     2. The programs; those of the data's own version if there is data.
     3. The cluster, on the first start.
-    4. The server, with settings written anew each time.
-    5. The database.
+    4. The settings, written anew each time.
+    5. The server, in place of one that a killed predecessor left running.
+    6. The database.
     """
     account = _server_account()
     folder = _reachable_folder(state.resolve() / "postgres", account)
@@ -190,6 +183,11 @@ def start(state: Path, *, say: Say, settings: Mapping[str, str] | None = None) -
 
 
 def _run(folder: Path, programs: packages.Programs, account: Account | None) -> Postgres:
+    """What a predecessor left is stopped, not kept: it may be on its way out, or run with other settings.
+
+    The port is looked at again when it was lost between the look and the server's start.
+    """
+    processes.end(processes.marked(folder), signal.SIGINT, patience_s=STOP_S)
     for _ in range(STARTS_MAX):
         server = _server(folder, programs, account)
         try:
@@ -201,9 +199,7 @@ def _run(folder: Path, programs: packages.Programs, account: Account | None) -> 
 
 
 def _server(folder: Path, programs: packages.Programs, account: Account | None) -> Postgres:
-    """The handle: at the port of the server that runs already, else at one that is free."""
-    file = folder / "port"
-    (port,) = ports.recall(file, 1) if processes.marked(folder) else ports.keep_or_choose(file, 1)
+    (port,) = ports.keep_or_choose(folder / "port", 1)
     url = _url(port, (folder / "password").read_text(), DATABASE)
     return Postgres(url=url, bin=programs.bin, port=port, folder=folder, programs=programs, account=account)
 

@@ -2,8 +2,8 @@
 
 A server gets a session of its own, so that a terminal's Ctrl-C reaches only Python, which then stops its servers in
 order. It is therefore nobody's child, and after a SIGKILL of Python it lives on. What identifies it is not a process
-id, which the system gives to somebody else tomorrow, but a mark: the server's folder, carried in its environment or on
-its command line, where /proc shows it. A process with our mark is ours; nothing else is ever signalled.
+id, which the system gives to somebody else tomorrow, but a mark that names the server's folder, in its environment or
+on its command line, where /proc shows it. A process with our mark is ours; nothing else is ever signalled.
 """
 
 import os
@@ -16,7 +16,6 @@ from pathlib import Path
 
 POLL_S = 0.02
 KILLED_S = 10.0
-MARK_VARIABLE = "GATEPOST_SERVER"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,18 +39,17 @@ def launch(
     environment: Mapping[str, str],
     account: Account | None = None,
 ) -> None:
-    """Start a server in the background, marked as the one that lives in `folder`; its output goes to `log`.
+    """Start a server in the background; what it says before it has a log of its own goes to `log`.
 
-    `setsid --fork` makes it a child of init instead of ours: a server we adopted and one we started are then the same
+    `setsid --fork` makes it a child of init instead of ours: a server we find and one we started are then the same
     thing to us, and no zombie waits for a parent that forgot it.
     """
     with log.open("ab") as output:
-        marked_environment = {**environment, MARK_VARIABLE: str(folder)}
         subprocess.run(
             ["setsid", "--fork", *command],
             check=True,
             cwd=folder,
-            env=marked_environment,
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -85,43 +83,42 @@ def run(
     )
 
 
-def marked(folder: Path) -> list[int]:
-    """The living processes of the server whose folder this is."""
-    mark = f"{MARK_VARIABLE}={folder}".encode()
-    candidates = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-    return [pid for pid in candidates if pid != os.getpid() and _carries(pid, mark) and alive(pid)]
-
-
-def _carries(pid: int, mark: bytes) -> bool:
-    """Whether a process has the mark in its environment, or, where that is closed to us, among its arguments.
-
-    The environment of another user's process can't be read inside most containers, not even by root; its command line
-    can. The server's own arguments name the mark in lower case, as a setting (see postgres.py).
-    """
-    return mark in _items(pid, "environ") or _as_setting(mark) in _items(pid, "cmdline")
-
-
-def _as_setting(mark: bytes) -> bytes:
-    name, _, folder = mark.partition(b"=")
-    return name.lower().replace(b"_", b".", 1) + b"=" + folder
+def mark_variable(folder: Path) -> dict[str, str]:
+    """The mark as a variable, which a server passes on to its helpers: all of them are then found."""
+    return {"GATEPOST_SERVER": str(folder)}
 
 
 def mark_setting(folder: Path) -> str:
-    """The mark in the form of a `name.space=value` setting, for a server whose environment can't be read."""
-    return _as_setting(f"{MARK_VARIABLE}={folder}".encode()).decode()
+    """The mark as a setting on the command line, for a server that runs as another user.
+
+    The environment of another user's process is closed in most containers, even to root; its command line never is.
+    """
+    return f"gatepost.server={folder}"
+
+
+def marked(folder: Path) -> list[int]:
+    """The living processes of the server whose folder this is."""
+    variables = {f"{name}={value}".encode() for name, value in mark_variable(folder).items()}
+    setting = {mark_setting(folder).encode()}
+    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return [
+        pid for pid in pids if (setting & _items(pid, "cmdline") or variables & _items(pid, "environ")) and alive(pid)
+    ]
 
 
 def program(pid: int) -> str:
     """The name of the program a process runs, empty when it has ended."""
-    arguments = _items(pid, "cmdline")
-    return Path(os.fsdecode(arguments[0])).name if arguments else ""
-
-
-def _items(pid: int, file: str) -> list[bytes]:
     try:
-        return Path(f"/proc/{pid}/{file}").read_bytes().split(b"\0")
+        return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
-        return []
+        return ""
+
+
+def _items(pid: int, file: str) -> set[bytes]:
+    try:
+        return set(Path(f"/proc/{pid}/{file}").read_bytes().split(b"\0"))
+    except OSError:
+        return set()
 
 
 def alive(pid: int) -> bool:
@@ -143,8 +140,12 @@ def send(pids: Iterable[int], number: signal.Signals) -> None:
 
 
 def end(pids: Sequence[int], number: signal.Signals, *, patience_s: float) -> None:
-    """Ask processes to end, and insist once patience has run out. Returns when all of them are gone."""
+    """Ask processes to end, and insist once patience has run out. Returns when all of them are gone.
+
+    A stopped process (SIGSTOP) hears nothing until it is let go on.
+    """
     send(pids, number)
+    send(pids, signal.SIGCONT)
     if ended(pids, within_s=patience_s):
         return
     send([pid for pid in pids if alive(pid)], signal.SIGKILL)

@@ -27,9 +27,9 @@ STARTS_MAX = 3
 LOG_TAIL_CHARS = 400
 CONNECT_S = 2.0
 
-# Two schedulers are what two cores can use; idle ones must not spin; the distribution port answers on loopback only,
-# which Erlang, left alone, opens to the whole network.
-ERLANG_ARGUMENTS = "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}"
+# Two schedulers are enough for us, however many cores there are; RabbitMQ itself already forbids idle ones to spin. The
+# distribution port answers on loopback only: Erlang, left alone, opens it to the whole network.
+ERLANG_ARGUMENTS = "+S 2:2 -kernel inet_dist_use_interface {127,0,0,1}"
 
 CONFIGURATION = """\
 # Written anew at every start.
@@ -74,12 +74,11 @@ class RabbitMQ:
 
     def stop(self) -> None:
         """Shut down in order, the port mapper last. Nothing happens if it isn't running."""
-        processes.end(self._node(), signal.SIGTERM, patience_s=STOP_S)
-        processes.end(processes.marked(self.folder), signal.SIGTERM, patience_s=MAPPER_STOP_S)
+        _stop(self.folder)
 
     def kill(self) -> None:
         """Die without a word, as in a power cut; the port mapper stays, as it would."""
-        processes.end(self._node(), signal.SIGKILL, patience_s=STOP_S)
+        processes.end(_node_processes(self.folder), signal.SIGKILL, patience_s=STOP_S)
 
     def wipe(self) -> None:
         """Die and lose everything: queues, messages, users. The next start is an empty node at the same address."""
@@ -99,10 +98,7 @@ class RabbitMQ:
 
     def running(self) -> bool:
         """Whether the Erlang machine of the node lives."""
-        return bool(self._node())
-
-    def _node(self) -> list[int]:
-        return [pid for pid in processes.marked(self.folder) if processes.program(pid) == "beam.smp"]
+        return bool(_node_processes(self.folder))
 
     def _launch(self) -> None:
         processes.end(processes.marked(self.folder), signal.SIGTERM, patience_s=MAPPER_STOP_S)
@@ -117,6 +113,7 @@ class RabbitMQ:
         """What RabbitMQ would otherwise look for in /etc, /var and the user's home, or share with another node."""
         folder = self.folder
         return {
+            **processes.mark_variable(folder),
             "HOME": str(folder / "home"),
             "RABBITMQ_NODENAME": NODE,
             "RABBITMQ_NODE_IP_ADDRESS": ports.LOOPBACK,
@@ -171,10 +168,11 @@ class RabbitMQ:
 
 
 def start(state: Path, *, say: Say) -> RabbitMQ:
-    """Start the private node of a state folder, or take over the one a killed predecessor left running."""
+    """Start the private node of a state folder, in place of one that a killed predecessor left running."""
     folder = state.resolve() / "rabbitmq"
     programs = packages.rabbitmq(say)
     password = _prepare(folder)
+    _stop(folder)
     for _ in range(STARTS_MAX):
         node = _node(folder, programs, password)
         try:
@@ -186,13 +184,19 @@ def start(state: Path, *, say: Say) -> RabbitMQ:
 
 
 def _node(folder: Path, programs: packages.Programs, password: str) -> RabbitMQ:
-    """The handle: at the ports of the node that runs already, else at ports that are free."""
-    file = folder / "ports"
-    count = len(fields(Ports))
-    numbers = ports.recall(file, count) if processes.marked(folder) else ports.keep_or_choose(file, count)
-    chosen = Ports(*numbers)
+    chosen = Ports(*ports.keep_or_choose(folder / "ports", len(fields(Ports))))
     url = f"amqp://{USER}:{password}@{ports.LOOPBACK}:{chosen.amqp}/%2F"
     return RabbitMQ(url=url, folder=folder, programs=programs, ports=chosen)
+
+
+def _stop(folder: Path) -> None:
+    """The node first, then what it leaves behind: the port mapper, which would outlive it for ever."""
+    processes.end(_node_processes(folder), signal.SIGTERM, patience_s=STOP_S)
+    processes.end(processes.marked(folder), signal.SIGTERM, patience_s=MAPPER_STOP_S)
+
+
+def _node_processes(folder: Path) -> list[int]:
+    return [pid for pid in processes.marked(folder) if processes.program(pid) == "beam.smp"]
 
 
 def _prepare(folder: Path) -> str:
