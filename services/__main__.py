@@ -1,0 +1,98 @@
+"""Gatepost's command line: everything at once (`run`), each process alone, and what an operator needs.
+
+Each setting is an option; most can also come from the environment, under the name its help shows.
+"""
+
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Annotated
+
+import structlog
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None)
+
+DatabaseUrl = Annotated[str, typer.Option(envvar="GATEPOST_DATABASE_URL", help="PostgreSQL, as postgresql://user:password@host:port/name.")]
+AmqpUrl = Annotated[str, typer.Option(envvar="GATEPOST_AMQP_URL", help="RabbitMQ, as amqp://user:password@host:port/vhost.")]
+
+
+@app.command()
+def gateway(
+    database_url: DatabaseUrl,
+    amqp_url: AmqpUrl,
+    host: Annotated[str, typer.Option(envvar="GATEPOST_HOST", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(envvar="GATEPOST_PORT", help="Port to listen on.", min=1, max=65535)] = 8000,
+    deadline: Annotated[float, typer.Option(help="Seconds after which a transfer that nobody has taken is withdrawn.", min=0.1)] = 10.0,
+) -> None:
+    """Serve the HTTP API."""
+    from services.gateway import server
+
+    _log_as("gateway")
+    server.run(database_url, amqp_url, host=host, port=port, deadline_s=deadline)
+
+
+@app.command()
+def relay(
+    database_url: DatabaseUrl,
+    amqp_url: AmqpUrl,
+    sweep: Annotated[float, typer.Option(help="Seconds between two looks for work that no message announced.", min=0.1)] = 5.0,
+) -> None:
+    """Publish the outbox to RabbitMQ, and sweep for what got lost."""
+    from shared.broker import relay as process
+
+    _log_as("relay")
+    process.run(database_url, amqp_url, sweep_s=sweep, stop=_stop_on_signals())
+
+
+@app.command()
+def ledger(database_url: DatabaseUrl, amqp_url: AmqpUrl) -> None:
+    """Decide transfers, and purge the leads that transfers dropped."""
+    from services.ledger import worker
+
+    _log_as("ledger")
+    worker.run(database_url, amqp_url, stop=_stop_on_signals())
+
+
+@app.command()
+def migrate(database_url: DatabaseUrl) -> None:
+    """Bring the database's schema up to date."""
+    from shared.db import migrate as migrations
+
+    migrations.migrate(database_url)
+    typer.echo("The schema is up to date.")
+
+
+def _stop_on_signals() -> threading.Event:
+    """Set by SIGTERM and SIGINT."""
+    stop = threading.Event()
+
+    def note(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, note)
+    signal.signal(signal.SIGINT, note)
+    return stop
+
+
+def _log_as(process: str) -> None:
+    """One line of JSON for each finished piece of work, on standard error."""
+
+    def name_process(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        return {"process": process, **event}
+
+    structlog.configure(
+        processors=[
+            name_process,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )
+
+
+if __name__ == "__main__":
+    app()

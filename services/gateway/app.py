@@ -1,0 +1,81 @@
+"""The gateway's application: every route, and what the routes share."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from typing import Any, Final
+
+import falcon.asgi
+
+from services.gateway import bots, campaigns, leads, notices, profile, tariffs, transfers
+from services.gateway.endpoints import Endpoint, ErrorAnswers, Gateway, Resource, make_callers
+from services.gateway.health import Health
+from services.gateway.intake import Intake
+from services.gateway.outcomes import Listener, Waiters, Waker
+from services.gateway.params import Page, Params
+from shared.db.connect import engine
+
+ENDPOINTS: Final[Sequence[Endpoint]] = (
+    Endpoint("GET", "/api/profile/info.json", Params, read=profile.info, open_when_lapsed=True),
+    Endpoint("GET", "/api/tariff/list.json", Params, read=tariffs.list_tariffs, open_when_lapsed=True),
+    Endpoint("GET", "/api/bots/list.json", Page, read=bots.list_bots),
+    Endpoint("GET", "/api/camp/list.json", Page, read=campaigns.list_campaigns),
+    Endpoint("GET", "/api/camp/get.json", campaigns.CampaignId, read=campaigns.get_campaign),
+    Endpoint("GET", "/api/leads/list.json", leads.Wanted, read=leads.list_leads),
+    Endpoint("GET", "/api/notices/list.json", Page, read=notices.list_notices),
+    Endpoint("GET", "/api/transfer/token.json", Params, read=transfers.get_token),
+    Endpoint("POST", "/api/transfer/token.json", Params, write=transfers.renew_token),
+    Endpoint("GET", "/api/transfer/resolve.json", transfers.Resolve, read=transfers.resolve),
+    Endpoint("POST", "/api/transfer/bot.json", transfers.TransferBot, command=transfers.transfer_bot),
+    Endpoint("POST", "/api/transfer/camp.json", transfers.TransferCampaign, command=transfers.transfer_campaign),
+    Endpoint("GET", "/api/transfer/preview.json", transfers.Preview, read=transfers.preview),
+    Endpoint("GET", "/api/transfer/status.json", transfers.TransferId, read=transfers.status),
+    Endpoint("GET", "/api/transfer/list.json", Page, read=transfers.list_transfers),
+)
+
+#: Threads for what uses the database, and as many connections.
+THREADS: Final = 8
+
+
+class Lifespan:
+    """Starts and ends what runs beside the requests."""
+
+    def __init__(self, *runners: Listener | Waker) -> None:
+        self._runners = runners
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def process_startup(self, _scope: Any, _event: Any) -> None:
+        """Called by Falcon before the first request."""
+        self._tasks = [asyncio.create_task(runner.run()) for runner in self._runners]
+
+    async def process_shutdown(self, _scope: Any, _event: Any) -> None:
+        """Called by Falcon after the last request."""
+        for task in self._tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+def create_app(database_url: str, amqp_url: str, *, deadline_s: float) -> falcon.asgi.App[Any, Any]:
+    """The whole application of one gateway process."""
+    db = engine(database_url, name="gateway", connections=THREADS)
+    executor = ThreadPoolExecutor(THREADS, thread_name_prefix="database")
+    waiters = Waiters()
+    listener, waker = Listener(database_url, waiters), Waker(database_url)
+    gateway = Gateway(
+        db=db,
+        executor=executor,
+        intake=Intake(db, executor, waiters, waker, deadline_s=deadline_s),
+        callers=make_callers(db, executor),
+    )
+    app: falcon.asgi.App[Any, Any] = falcon.asgi.App(middleware=[Lifespan(listener, waker)])
+    app.req_options.strip_url_path_trailing_slash = False
+    ErrorAnswers().add_to(app)
+    for path, endpoints in groupby(ENDPOINTS, key=lambda endpoint: endpoint.path):
+        app.add_route(path, Resource(gateway, list(endpoints)))
+    health = Health(database_url, amqp_url, listener, ThreadPoolExecutor(2, thread_name_prefix="health"))
+    app.add_route("/healthz", health, suffix="alive")
+    app.add_route("/readyz", health, suffix="ready")
+    return app

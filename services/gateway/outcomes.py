@@ -1,0 +1,134 @@
+"""Outcomes on their way back: the ledger's commit tells every gateway, and each wakes the requests that wait for it."""
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Final
+from uuid import UUID
+
+import psycopg
+import structlog
+
+from shared.db import commands
+from shared.db.connect import SESSION_LIMITS, TCP_USER_TIMEOUT_MS, connect
+from shared.messages import OUTBOX_CHANNEL, OUTCOME_CHANNEL, Outcome, decode_outcomes
+
+RECONNECT_S: Final = 0.2
+
+#: How long the listening connection may be silent before it is asked whether it still lives.
+PROBE_S: Final = 5.0
+
+log = structlog.get_logger("gateway")
+
+
+class Waiters:
+    """The requests of this process that wait for an outcome, by command. Register before asking the database, or the answer may slip by."""
+
+    def __init__(self) -> None:
+        self._futures: defaultdict[UUID, list[asyncio.Future[Outcome]]] = defaultdict(list)
+
+    @contextlib.contextmanager
+    def register(self, command: UUID) -> Iterator[asyncio.Future[Outcome]]:
+        """A future that gets the command's outcome."""
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._futures[command].append(future)
+        try:
+            yield future
+        finally:
+            self._futures[command].remove(future)
+            if not self._futures[command]:
+                del self._futures[command]
+
+    def resolve(self, outcomes: Sequence[tuple[UUID, Outcome]]) -> None:
+        """Wake who waits for these."""
+        for command, outcome in outcomes:
+            for future in self._futures.get(command, ()):
+                if not future.done():
+                    future.set_result(outcome)
+
+    @property
+    def waiting(self) -> list[UUID]:
+        """The commands somebody waits for."""
+        return list(self._futures)
+
+
+class Listener:
+    """Listens for outcomes for as long as the gateway runs. What was announced while it could not listen is read when it can again."""
+
+    def __init__(self, database_url: str, waiters: Waiters) -> None:
+        self._url = database_url
+        self._waiters = waiters
+        self.connected = asyncio.Event()
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        while True:
+            try:
+                await self._listen()
+            except (psycopg.OperationalError, TimeoutError) as error:
+                log.warning("outcome_listener_waits", error=type(error).__name__)
+            self.connected.clear()
+            await asyncio.sleep(RECONNECT_S)
+
+    async def _listen(self) -> None:
+        async with await connect_async(self._url, name="gateway outcomes") as db:
+            await db.execute(f"LISTEN {OUTCOME_CHANNEL}")
+            await self._catch_up()
+            self.connected.set()
+            while True:
+                async for notification in db.notifies(timeout=PROBE_S):
+                    self._waiters.resolve(decode_outcomes(notification.payload))
+                await asyncio.wait_for(db.execute("SELECT 1"), PROBE_S)
+
+    async def _catch_up(self) -> None:
+        if waiting := self._waiters.waiting:
+            self._waiters.resolve(await asyncio.to_thread(self._read, waiting))
+
+    def _read(self, ids: list[UUID]) -> list[tuple[UUID, Outcome]]:
+        with connect(self._url, name="gateway outcomes") as db:
+            return commands.get_outcomes(db, ids)
+
+
+class Waker:
+    """Pokes the relays after commits: one NOTIFY at a time, and one more if something came meanwhile.
+
+    A NOTIFY inside each commit would make all commits wait for each other's flush. A poke that gets lost costs the relay's poll interval.
+    """
+
+    def __init__(self, database_url: str) -> None:
+        self._url = database_url
+        self._dirty = asyncio.Event()
+
+    def poke(self) -> None:
+        """Have the relays look into the outbox soon."""
+        self._dirty.set()
+
+    async def run(self) -> None:
+        """Poke until cancelled."""
+        while True:
+            try:
+                async with await connect_async(self._url, name="gateway waker") as db:
+                    await db.execute("SET synchronous_commit = off")
+                    while True:
+                        await self._dirty.wait()
+                        self._dirty.clear()
+                        await db.execute(f"NOTIFY {OUTBOX_CHANNEL}")
+            except psycopg.OperationalError as error:
+                log.warning("waker_waits", error=type(error).__name__)
+                await asyncio.sleep(RECONNECT_S)
+
+
+async def connect_async(url: str, *, name: str) -> psycopg.AsyncConnection[tuple[object, ...]]:
+    """An autocommit connection for the event loop, with the limits of every other."""
+    return await psycopg.AsyncConnection.connect(
+        url,
+        autocommit=True,
+        application_name=f"gatepost {name}",
+        connect_timeout=5,
+        keepalives_idle=5,
+        keepalives_interval=2,
+        keepalives_count=3,
+        tcp_user_timeout=TCP_USER_TIMEOUT_MS,
+        options=" ".join(f"-c {setting}={value}" for setting, value in SESSION_LIMITS.items()),
+    )

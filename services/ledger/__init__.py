@@ -1,0 +1,1 @@
+"""The ledger: decides transfers and commits them; removes the leads that transfers dropped."""

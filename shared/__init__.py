@@ -1,0 +1,1 @@
+"""What every process of Gatepost stands on: decisions, messages, the database, the broker."""

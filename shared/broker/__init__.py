@@ -1,0 +1,1 @@
+"""dramatiq and RabbitMQ: how queues are made, how wake-ups are published, how workers run."""

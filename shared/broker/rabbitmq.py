@@ -1,0 +1,139 @@
+"""The broker as Gatepost uses it: quorum queues, confirmed and mandatory publishing, one message in a worker's hands.
+
+What dramatiq offers beyond that is left off. Retries, delays and dead work are rows in PostgreSQL, so there is no `Retries` middleware, no
+delayed message, and the dead-letter queue is only counted.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import dramatiq
+import pika
+import pika.exceptions
+from dramatiq.broker import Consumer, MessageProxy
+from dramatiq.brokers.rabbitmq import RabbitmqBroker
+from dramatiq.common import q_name, xq_name
+from dramatiq.errors import BrokerConnectionError
+from dramatiq.middleware import CurrentMessage
+
+from shared.messages import QUEUE_OF, QUEUES, Queue, Wake
+
+HEARTBEAT_S: Final = 10
+CONNECT_S: Final = 3
+
+#: After so many deliveries RabbitMQ sets a message aside. The work it names is found by the sweep all the same.
+DELIVERIES_MAX: Final = 5
+
+#: What a publisher gets when RabbitMQ is away, after dramatiq's own few tries.
+BROKER_AWAY: Final = (BrokerConnectionError, pika.exceptions.AMQPError, OSError)
+
+
+class Broker(RabbitmqBroker):
+    """RabbitMQ with quorum queues.
+
+    A worker takes one message at a time (`consume`), so that a message which kills it takes no innocent one along, and every connection
+    declares the queues anew, so that a RabbitMQ which lost its data is usable at once.
+    """
+
+    def __init__(self, url: str) -> None:
+        parameters = pika.URLParameters(url)
+        parameters.heartbeat = HEARTBEAT_S
+        parameters.socket_timeout = CONNECT_S
+        parameters.stack_timeout = 2 * CONNECT_S
+        parameters.blocked_connection_timeout = HEARTBEAT_S
+        super().__init__(url=url, confirm_delivery=True, middleware=[CurrentMessage()])
+        self.parameters = parameters
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:  # noqa: ARG002
+        """Consume one message at a time, whatever the caller asked for."""
+        self.queues_pending.add(q_name(queue_name))
+        return super().consume(queue_name, prefetch=1, timeout=timeout)
+
+    def get_declared_delay_queues(self) -> set[str]:
+        """There are none: a delay is a row in PostgreSQL."""
+        return set()
+
+    def _build_queue_arguments(self, queue_name: str) -> dict[str, Any]:
+        arguments: dict[str, Any] = super()._build_queue_arguments(queue_name)  # type: ignore[no-untyped-call]  # the one seam for queue arguments
+        return {**arguments, "x-queue-type": "quorum", "x-delivery-limit": DELIVERIES_MAX}
+
+    def _declare_dq_queue(self, queue_name: str) -> None:
+        """Nothing to declare."""
+
+
+class Publisher:
+    """A broker that only publishes, from one thread."""
+
+    def __init__(self, url: str) -> None:
+        self._broker = Broker(url)
+
+    def connect(self) -> None:
+        """Open the connection and declare every queue.
+
+        Raises:
+            one of `BROKER_AWAY`.
+        """
+        for queue in QUEUES:
+            self._broker.queues_pending.add(queue)
+            self._broker.declare_queue(queue, ensure=True)
+
+    def publish(self, wake: Wake, keys: Sequence[str], *, swept: bool) -> None:
+        """Publish one wake-up and wait until RabbitMQ has confirmed that it is in a queue, on disk.
+
+        Raises:
+            one of `BROKER_AWAY`: it may or may not have arrived.
+        """
+        message: dramatiq.Message[None] = dramatiq.Message(
+            queue_name=QUEUE_OF[wake], actor_name=wake, args=(), kwargs={"keys": list(keys), "swept": swept}, options={}
+        )
+        self._broker.enqueue(message)
+
+    def keep_alive(self) -> None:
+        """Answer heartbeats, which a blocking connection does only when asked.
+
+        Raises:
+            one of `BROKER_AWAY`: the connection was lost; the next `connect` makes a new one.
+        """
+        try:
+            self._broker.connection.process_data_events(time_limit=0)
+        except BROKER_AWAY:
+            del self._broker.connection
+            raise
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._broker.close()
+
+
+def was_redelivered() -> bool:
+    """Inside an actor: whether RabbitMQ handed this message to a worker before, which then did not acknowledge it."""
+    message = CurrentMessage.get_current_message()
+    assert isinstance(message, MessageProxy)
+    return bool(getattr(message, "redelivered", False))
+
+
+def count_messages(url: str) -> dict[Queue, tuple[int, int] | None]:
+    """Messages waiting and dead in each queue; None for one that does not exist yet.
+
+    Raises:
+        one of `BROKER_AWAY`.
+    """
+    parameters = pika.URLParameters(url)
+    parameters.socket_timeout = CONNECT_S
+    connection = pika.BlockingConnection(parameters)
+    try:
+        return {queue: _count(connection, queue) for queue in QUEUES}
+    finally:
+        connection.close()
+
+
+def _count(connection: pika.BlockingConnection, queue: Queue) -> tuple[int, int] | None:
+    counts = []
+    for name in (queue, xq_name(queue)):
+        channel = connection.channel()
+        try:
+            counts.append(channel.queue_declare(name, passive=True).method.message_count)
+        except pika.exceptions.ChannelClosedByBroker:
+            return None
+        channel.close()
+    return counts[0], counts[1]

@@ -1,0 +1,58 @@
+"""The outbox: wake-ups that a transaction wrote beside its work, until a relay has them confirmed by RabbitMQ.
+
+A relay claims rows under a lease, publishes, and deletes what was confirmed. No lock is held while it waits for RabbitMQ, and a relay that
+dies in between costs one lease and perhaps a repeated wake-up, never a lost one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shared.db.connect import Raw
+from shared.messages import Wake
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One wake-up waiting to be published."""
+
+    id: int
+    wake: Wake
+    key: str
+    swept: bool
+
+
+def claim(db: Raw, *, limit: int, lease_s: float) -> list[Row]:
+    """Take up to `limit` rows, oldest first, that no relay has under lease."""
+    rows = db.execute(
+        """
+        WITH free AS (
+            SELECT id FROM outbox WHERE claimed_until < now() ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+        UPDATE outbox SET claimed_until = now() + %(lease)s * interval '1 s' FROM free WHERE outbox.id = free.id
+        RETURNING outbox.id, wake, key, swept
+        """,
+        {"limit": limit, "lease": lease_s},
+        prepare=True,
+    )
+    return sorted((Row(i, Wake(wake), key, swept) for i, wake, key, swept in rows), key=lambda row: row.id)
+
+
+def delete(db: Raw, rows: Sequence[Row]) -> None:
+    """Forget rows whose wake-ups RabbitMQ has confirmed."""
+    db.execute("DELETE FROM outbox WHERE id = ANY(%s)", [[row.id for row in rows]], prepare=True)
+
+
+def free(db: Raw, rows: Sequence[Row]) -> None:
+    """Give rows back at once: they could not be published."""
+    db.execute("UPDATE outbox SET claimed_until = '-infinity' WHERE id = ANY(%s)", [[row.id for row in rows]])
+
+
+def count(db: Raw) -> tuple[int, float]:
+    """How many wake-ups wait to be published, and for how many seconds the oldest unfinished command has waited."""
+    row = db.execute(
+        """
+        SELECT (SELECT count(*) FROM outbox),
+               coalesce(extract(epoch FROM now() - (SELECT min(created) FROM command WHERE state = 'pending')), 0)::float8
+        """
+    ).fetchone()
+    assert row is not None, "an aggregate always answers"
+    return row[0], row[1]

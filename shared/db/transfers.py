@@ -1,0 +1,301 @@
+"""The facts a transfer is decided on, and the writes that carry decided transfers out.
+
+The statements take arrays, so that one round trip serves one command or twenty; they are the same for the batch, for the single path
+and, without their locks, for the preview. Lock order: commands → accounts (by id) → bots (by id) → campaigns (by id).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from shared.db.connect import Raw
+from shared.domain.campaigns import CampaignStatus
+from shared.domain.notices import NoticeKind, transfer_notices
+from shared.domain.plans import PlanCode
+from shared.domain.transfers import Account, Bot, Campaign, Facts, Kind, Move, Request
+from shared.messages import OUTBOX_CHANNEL, OUTCOME_CHANNEL, Outcome, Wake, encode_outcomes, purge_key
+
+LOCK_ACCOUNTS: Final = "SELECT id FROM account WHERE id = ANY(%(accounts)s) ORDER BY id FOR NO KEY UPDATE"
+
+# Which bots matter: those that move, and every one that could take a moving campaign. The second set is known only once the accounts
+# are locked, since only then nobody can add or move a bot.
+_BOT_IDS = """
+    SELECT unnest(%(bots)s::bigint[])
+    UNION SELECT seat.bot_id FROM campaign c JOIN bot_chat seat ON seat.chat_id = c.chat_id AND seat.admin WHERE c.id = ANY(%(camps)s)
+"""
+_BOTS = f"FROM bot WHERE account_id = ANY(%(accounts)s) AND id IN ({_BOT_IDS})"
+LOCK_BOTS: Final = f"SELECT id {_BOTS} ORDER BY id FOR NO KEY UPDATE"
+LOCK_FREE_BOTS: Final = f"{LOCK_BOTS} SKIP LOCKED"
+
+_CAMPAIGNS = """
+    FROM campaign c
+    WHERE c.status <> 2 AND c.account_id = ANY(%(accounts)s) AND (c.bot_id = ANY(%(bots)s) OR c.id = ANY(%(camps)s))
+"""
+LOCK_CAMPAIGNS: Final = f"SELECT c.id {_CAMPAIGNS} ORDER BY c.id FOR NO KEY UPDATE"
+
+# The facts are read by statements of their own, after those that lock: a statement that locks and counts at once counts on the snapshot
+# it had before it waited, and gave a recipient's last slot twice.
+GET_ACCOUNTS: Final = """
+    SELECT a.id, a.name, a.transfer_token, a.suspended, a.plan, a.paid_until,
+           (SELECT count(*) FROM campaign c WHERE c.account_id = a.id AND c.status = 0), clock_timestamp()
+    FROM account a WHERE a.id = ANY(%(accounts)s)
+"""
+GET_BOTS: Final = f"""
+    SELECT id, account_id, username, disconnected IS NULL, token_revoked,
+           (SELECT count(*) FROM campaign c WHERE c.bot_id = bot.id AND c.status <> 2) {_BOTS}
+"""
+GET_CAMPAIGNS: Final = f"""
+    SELECT c.id, c.account_id, c.bot_id, c.chat_id, c.code,
+           (SELECT title FROM chat WHERE chat.id = c.chat_id), c.status, c.lead_epoch,
+           (c.pb_wait || c.pb_hold || c.pb_approve || c.pb_cancel || c.pb_trash) <> '',
+           coalesce((SELECT n.n_wait + n.n_hold + n.n_approve + n.n_cancel + n.n_trash
+                     FROM lead_counter n WHERE n.campaign_id = c.id AND n.epoch = c.lead_epoch), 0)
+    {_CAMPAIGNS}
+"""
+GET_SEATS: Final = """
+    SELECT seat.chat_id, seat.bot_id,
+           EXISTS (SELECT FROM campaign t WHERE t.bot_id = seat.bot_id AND t.chat_id = seat.chat_id AND t.status <> 2)
+    FROM bot_chat seat JOIN bot ON bot.id = seat.bot_id AND bot.account_id = ANY(%(accounts)s)
+    WHERE seat.admin AND seat.chat_id IN (SELECT c.chat_id FROM campaign c WHERE c.id = ANY(%(camps)s))
+"""
+
+FIND_RECIPIENT: Final = "SELECT id FROM account WHERE transfer_token = %(token)s"
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """Facts under locks, and the bots that another transaction holds: nothing that needs one of them can be decided now."""
+
+    facts: Facts
+    busy_bots: frozenset[int]
+
+
+def lock(tx: Raw, requests: Sequence[Request], *, wait_for_bots: bool) -> Locked:
+    """Lock what the requests touch, then read the facts; one round trip inside the caller's pipeline.
+
+    Accounts and campaigns are waited for, bots only with `wait_for_bots`; otherwise the busy ones are named.
+
+    Raises:
+        psycopg.errors.LockNotAvailable: something was held for longer than the lock timeout.
+    """
+    subject = _subject(requests)
+    tx.execute(LOCK_ACCOUNTS, subject, prepare=True)
+    free = tx.execute(LOCK_BOTS if wait_for_bots else LOCK_FREE_BOTS, subject, prepare=True)
+    tx.execute(LOCK_CAMPAIGNS, subject, prepare=True)
+    facts = _read(tx, subject)
+    return Locked(facts, frozenset(facts.bots) - {row[0] for row in free})
+
+
+def get_facts(db: Raw, request: Request) -> Facts:
+    """The facts as they stand, nothing locked: what a preview shows."""
+    with db.pipeline():
+        return _read(db, _subject([request]))
+
+
+def find_recipient(db: Raw, token: str) -> int | None:
+    """The account with this transfer token."""
+    row = db.execute(FIND_RECIPIENT, {"token": token}, prepare=True).fetchone()
+    return row[0] if row else None
+
+
+def _subject(requests: Sequence[Request]) -> dict[str, list[int]]:
+    return {
+        "accounts": sorted({r.sender for r in requests} | {r.recipient for r in requests if r.recipient is not None}),
+        "bots": [r.object_id for r in requests if r.kind is Kind.BOT],
+        "camps": [r.object_id for r in requests if r.kind is Kind.CAMPAIGN],
+    }
+
+
+def _read(tx: Raw, subject: dict[str, list[int]]) -> Facts:
+    accounts = tx.execute(GET_ACCOUNTS, subject, prepare=True)
+    bots = tx.execute(GET_BOTS, subject, prepare=True)
+    campaigns = tx.execute(GET_CAMPAIGNS, subject, prepare=True)
+    seats = tx.execute(GET_SEATS, subject, prepare=True).fetchall() if subject["camps"] else []
+    account_rows = accounts.fetchall()
+    admins: dict[int, set[int]] = {}
+    for chat, bot, _ in seats:
+        admins.setdefault(chat, set()).add(bot)
+    return Facts(
+        now=account_rows[0][-1],
+        accounts={
+            i: Account(id=i, name=name, token=token, suspended=off, plan=PlanCode(plan), paid_until=until, active=active)
+            for i, name, token, off, plan, until, active, _ in account_rows
+        },
+        bots={
+            i: Bot(id=i, account=owner, username=username, connected=connected, revoked=revoked, campaigns=n)
+            for i, owner, username, connected, revoked, n in bots
+        },
+        campaigns={row[0]: _campaign(row) for row in campaigns},
+        admins={chat: frozenset(ids) for chat, ids in admins.items()},
+        occupied={(bot, chat) for chat, bot, taken in seats if taken},
+    )
+
+
+def _campaign(row: tuple[Any, ...]) -> Campaign:
+    i, account, bot, chat, code, title, status, epoch, own, leads = row
+    return Campaign(
+        id=i,
+        account=account,
+        bot=bot,
+        chat=chat,
+        code=code,
+        chat_title=title,
+        status=CampaignStatus(status),
+        epoch=epoch,
+        own_templates=own,
+        leads=leads,
+    )
+
+
+MOVE_BOTS: Final = """
+    UPDATE bot SET account_id = m.account_id
+    FROM unnest(%(ids)s::bigint[], %(accounts)s::bigint[]) AS m (id, account_id) WHERE bot.id = m.id
+"""
+MOVE_CAMPAIGNS: Final = """
+    UPDATE campaign c SET account_id = m.account_id, bot_id = m.bot_id, lead_epoch = m.epoch,
+        epoch_since = CASE WHEN c.lead_epoch = m.epoch THEN c.epoch_since ELSE clock_timestamp() END
+    FROM unnest(%(ids)s::bigint[], %(accounts)s::bigint[], %(bots)s::bigint[], %(epochs)s::int[]) AS m (id, account_id, bot_id, epoch)
+    WHERE c.id = m.id
+"""
+CLOSE_BINDINGS: Final = "UPDATE campaign_bot SET to_date = clock_timestamp() WHERE campaign_id = ANY(%(ids)s) AND to_date IS NULL"
+OPEN_BINDINGS: Final = """
+    INSERT INTO campaign_bot (campaign_id, bot_id, from_date)
+    SELECT m.id, m.bot_id, clock_timestamp() FROM unnest(%(ids)s::bigint[], %(bots)s::bigint[]) AS m (id, bot_id)
+"""
+ADD_PURGES: Final = f"""
+    WITH p AS (
+        INSERT INTO purge (campaign_id, epoch, leads) SELECT * FROM unnest(%(ids)s::bigint[], %(epochs)s::int[], %(leads)s::bigint[]))
+    INSERT INTO outbox (wake, key) SELECT '{Wake.PURGE_LEADS}', unnest(%(keys)s::text[])
+"""
+# Rows come as one JSON array: a history row holds an array itself, which unnest would flatten. Their order is the order of `seq`.
+ADD_HISTORY: Final = """
+    INSERT INTO transfer (command_id, kind, object_id, title, from_account, to_account, keep_leads, campaigns, to_bot, leads, at)
+    SELECT r.*, clock_timestamp() FROM jsonb_to_recordset(%(rows)s) AS r (
+        command_id uuid, kind text, object_id bigint, title text, from_account bigint, to_account bigint,
+        keep_leads boolean, campaigns bigint[], to_bot bigint, leads bigint)
+"""
+ADD_NOTICES: Final = """
+    INSERT INTO notice (account_id, kind, params)
+    SELECT r.* FROM jsonb_to_recordset(%(rows)s) AS r (account_id bigint, kind text, params jsonb)
+"""
+FINISH: Final = """
+    UPDATE command SET state = o.state, reason = o.reason, field = o.field, message = o.message,
+        worker = %(worker)s, finished = clock_timestamp()
+    FROM unnest(%(ids)s::uuid[], %(states)s::text[], %(reasons)s::text[], %(fields)s::text[], %(messages)s::text[])
+        AS o (id, state, reason, field, message)
+    WHERE command.id = o.id AND command.state = 'pending'
+"""
+NOTIFY: Final = "SELECT pg_notify(%(channel)s, %(payload)s)"
+
+
+def write(tx: Raw, moves: Sequence[Move], outcomes: Sequence[tuple[UUID, Outcome]], *, worker: str) -> None:
+    """Carry out what was decided: one final row for each object, a history row and two notices for each transfer, every outcome.
+
+    The commands are the caller's own locked rows, so the last condition of FINISH always holds; it is there for whoever breaks that.
+    """
+    _move_bots(tx, moves)
+    _move_campaigns(tx, moves)
+    _add_purges(tx, moves)
+    _add_history(tx, moves)
+    tx.execute(
+        FINISH,
+        {
+            "worker": worker,
+            "ids": [command for command, _ in outcomes],
+            "states": [o.state.value for _, o in outcomes],
+            "reasons": [o.reason for _, o in outcomes],
+            "fields": [o.field for _, o in outcomes],
+            "messages": [o.message for _, o in outcomes],
+        },
+        prepare=True,
+    )
+    for payload in encode_outcomes(outcomes):
+        tx.execute(NOTIFY, {"channel": OUTCOME_CHANNEL, "payload": payload}, prepare=True)
+
+
+def _move_bots(tx: Raw, moves: Sequence[Move]) -> None:
+    """An object named twice in one UPDATE would keep the first row, so only the last owner is written."""
+    owners = {move.bot.id: move.recipient.id for move in moves if move.bot is not None}
+    if owners:
+        tx.execute(MOVE_BOTS, {"ids": list(owners), "accounts": list(owners.values())}, prepare=True)
+
+
+def _move_campaigns(tx: Raw, moves: Sequence[Move]) -> None:
+    first, last = _first_and_last(moves)
+    if not last:
+        return
+    tx.execute(
+        MOVE_CAMPAIGNS,
+        {
+            "ids": list(last),
+            "accounts": [c.account for c in last.values()],
+            "bots": [c.bot for c in last.values()],
+            "epochs": [c.epoch for c in last.values()],
+        },
+        prepare=True,
+    )
+    rebound = {i: c.bot for i, c in last.items() if c.bot != first[i].bot}
+    if rebound:
+        binding = {"ids": list(rebound), "bots": list(rebound.values())}
+        tx.execute(CLOSE_BINDINGS, binding, prepare=True)
+        tx.execute(OPEN_BINDINGS, binding, prepare=True)
+
+
+def _first_and_last(moves: Iterable[Move]) -> tuple[dict[int, Campaign], dict[int, Campaign]]:
+    first: dict[int, Campaign] = {}
+    last: dict[int, Campaign] = {}
+    for before, after in (pair for move in moves for pair in move.campaigns):
+        first.setdefault(before.id, before)
+        last[after.id] = after
+    return first, last
+
+
+def _add_purges(tx: Raw, moves: Sequence[Move]) -> None:
+    dropped = [before for move in moves for before, after in move.campaigns if before.epoch != after.epoch]
+    if not dropped:
+        return
+    tx.execute(
+        ADD_PURGES,
+        {
+            "ids": [c.id for c in dropped],
+            "epochs": [c.epoch for c in dropped],
+            "leads": [c.leads for c in dropped],
+            "keys": [purge_key(c.id, c.epoch) for c in dropped],
+        },
+        prepare=True,
+    )
+    tx.execute(NOTIFY, {"channel": OUTBOX_CHANNEL, "payload": ""}, prepare=True)
+
+
+def _add_history(tx: Raw, moves: Sequence[Move]) -> None:
+    if not moves:
+        return
+    tx.execute(ADD_HISTORY, {"rows": Jsonb([_history(move) for move in moves])}, prepare=True)
+    tx.execute(ADD_NOTICES, {"rows": Jsonb([notice for move in moves for notice in _notices(move)])}, prepare=True)
+
+
+def _history(move: Move) -> dict[str, object]:
+    request = move.request
+    return {
+        "command_id": str(request.id),
+        "kind": request.kind.value,
+        "object_id": request.object_id,
+        "title": move.title,
+        "from_account": move.sender.id,
+        "to_account": move.recipient.id,
+        "keep_leads": request.keep_leads,
+        "campaigns": [before.id for before, _ in move.campaigns],
+        "to_bot": move.campaigns[0][1].bot if request.kind is Kind.CAMPAIGN else None,
+        "leads": move.leads,
+    }
+
+
+def _notices(move: Move) -> list[dict[str, object]]:
+    to_sender, to_recipient = transfer_notices(move)
+    return [
+        {"account_id": move.sender.id, "kind": NoticeKind.TRANSFER_SENT.value, "params": to_sender},
+        {"account_id": move.recipient.id, "kind": NoticeKind.TRANSFER_RECEIVED.value, "params": to_recipient},
+    ]
