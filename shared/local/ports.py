@@ -44,7 +44,7 @@ def keep_or_choose(file: Path, count: int) -> tuple[int, ...]:
     remembered = recall(file, count)
     if remembered and all(map(is_free, remembered)):
         return remembered
-    chosen = _choose(count)
+    chosen = choose(count)
     file.write_text(" ".join(map(str, chosen)))
     return chosen
 
@@ -58,7 +58,8 @@ def recall(file: Path, count: int) -> tuple[int, ...]:
     return numbers if len(numbers) == count else ()
 
 
-def _choose(count: int) -> tuple[int, ...]:
+def choose(count: int) -> tuple[int, ...]:
+    """So many ports, at random, that are free now."""
     candidates = random.SystemRandom().sample(range(FIRST, LAST + 1), TRIES_MAX)
     chosen = tuple(islice(filter(is_free, candidates), count))
     if len(chosen) < count:

@@ -1,0 +1,1 @@
+"""Tests on real services: PostgreSQL, RabbitMQ, and our processes as processes."""

@@ -1,0 +1,1 @@
+"""The ledger and the outbox on a real database, in this process."""
