@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Literal
 
 import structlog
 import typer
@@ -53,6 +53,21 @@ def ledger(database_url: DatabaseUrl, amqp_url: AmqpUrl) -> None:
 
     _log_as("ledger")
     worker.run(database_url, amqp_url, stop=_stop_on_signals())
+
+
+@app.command()
+def healthy(
+    role: Annotated[Literal["relay", "ledger"], typer.Argument(help="What the process is.")],
+    database_url: DatabaseUrl,
+    amqp_url: AmqpUrl,
+    pid: Annotated[int, typer.Option(help="The process; in a container, 1.", min=1)] = 1,
+) -> None:
+    """Exit with 0 if a relay or a ledger on this machine holds the connections it works with, else say what is missing."""
+    from services import health
+
+    if missing := health.missing(role, pid, database_url=database_url, amqp_url=amqp_url):
+        typer.echo("\n".join(missing), err=True)
+        raise typer.Exit(1)
 
 
 @app.command()
