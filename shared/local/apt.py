@@ -101,18 +101,15 @@ def _remove_if_empty(folders: Sequence[Path]) -> None:
 def unpack(package: str, tree: Path) -> None:
     """Put a package and whatever it needs that the machine hasn't got below `tree`, like a second root directory.
 
-    The tree appears only when it is complete. What is installed in an older version is left alone: a second libc beside
-    the machine's own would break more than it mends.
+    What is installed in an older version is left alone: a second libc beside the machine's own would break more than it
+    mends.
     """
-    tree.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=tree.parent) as scratch:
-        workshop = Path(scratch)
-        downloads, new_tree = workshop / "downloads", workshop / "tree"
+    with tempfile.TemporaryDirectory(prefix="apt-", dir=tree.parent) as scratch:
+        downloads = Path(scratch) / "downloads"
         downloads.mkdir()
-        _download(package, downloads, private=workshop / "apt")
+        _download(package, downloads, private=Path(scratch))
         for archive in sorted(downloads.glob("*.deb")):
-            _run(["dpkg-deb", "--extract", str(archive), str(new_tree)])
-        new_tree.rename(tree)
+            _run(["dpkg-deb", "--extract", str(archive), str(tree)])
 
 
 def _download(package: str, downloads: Path, *, private: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -116,12 +117,19 @@ def _fetch(service: _Service, say: Say, machine: Machine) -> None:
         say(f"{service.name} is not installed: installing the package {service.package}")
         apt.install(service.package)
         return
-    tree = machine.packages / service.package
-    if tree.exists():
-        shutil.rmtree(tree)  # it was looked into already and holds nothing that runs
     say(f"{service.name} is not installed: unpacking the package {service.package} below {machine.cache.name}/")
-    apt.unpack(service.package, tree)
-    _settle_erlang(tree)
+    _unpack(service.package, machine.packages / service.package)
+
+
+def _unpack(package: str, tree: Path) -> None:
+    """The tree appears only when it is complete; one that was there held nothing usable."""
+    tree.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=tree.parent) as workshop:
+        new_tree = Path(workshop) / "tree"
+        apt.unpack(package, new_tree)
+        _settle_erlang(new_tree, tree)
+        shutil.rmtree(tree, ignore_errors=True)
+        new_tree.rename(tree)
 
 
 def _advice(service: _Service, reason: str) -> str:
@@ -185,15 +193,15 @@ def _find_rabbitmq(roots: Sequence[Path]) -> Programs | None:
     return Programs(bin=servers[-1].parent, environment={**environment, "RABBITMQ_PLUGINS_DIR": str(plugins)})
 
 
-def _settle_erlang(tree: Path) -> None:
-    """Tell an unpacked Erlang where it is: its start scripts carry the folder it was built for.
+def _settle_erlang(tree: Path, final_tree: Path) -> None:
+    """Tell an unpacked Erlang where it will be: its start scripts carry the folder it was built for.
 
-    A `erl` of ours earlier on the PATH would not do: the machine starts its port mapper through the script's ROOTDIR.
+    An `erl` of ours earlier on the PATH would not do: the machine starts its port mapper through the script's ROOTDIR.
     """
-    erlang = tree / "usr/lib/erlang"
-    for script in (erlang / "bin/erl", *erlang.glob("erts-*/bin/erl")):
-        text = re.sub(r"^ROOTDIR=.*$", f'ROOTDIR="{erlang}"', script.read_text(), flags=re.MULTILINE)
-        script.write_text(text)
+    inside = "usr/lib/erlang"
+    root = f'ROOTDIR="{final_tree / inside}"'.replace("\\", r"\\")
+    for script in (*tree.glob(f"{inside}/bin/erl"), *tree.glob(f"{inside}/erts-*/bin/erl")):
+        script.write_text(re.sub(r"\bROOTDIR=/.*$", root, script.read_text(), flags=re.MULTILINE))
 
 
 # The environment

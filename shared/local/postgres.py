@@ -25,7 +25,7 @@ DATABASE = "gatepost"
 READY_S = 60.0  # the end of crash recovery is waited for, too
 STOP_S = 30.0
 INITDB_S = 60.0
-TEST_S = 10.0
+LOOK_S = 10.0
 STARTS_MAX = 3
 LOG_TAIL_CHARS = 400
 ELSEWHERE = Path("/var/lib/gatepost")
@@ -134,7 +134,7 @@ class Postgres:
     def _await_ready(self) -> None:
         deadline = time.monotonic() + READY_S
         while not self._accepts():
-            if not self.running():
+            if processes.none_left(self.running):
                 raise self._failure()
             if time.monotonic() > deadline:
                 raise PostgresFailed(f"PostgreSQL was not ready within {READY_S:.0f} s: {self._log_tail()}")
@@ -162,20 +162,20 @@ class Postgres:
 def start(state: Path, *, say: Say, settings: Mapping[str, str] | None = None) -> Postgres:
     """Start the private server of a state folder.
 
-    1. Its folder, where the server's user can reach it.
-    2. The programs; those of the data's own version if there is data.
-    3. The cluster, on the first start.
-    4. The settings, written anew each time.
-    5. The server, in place of one that a killed predecessor left running.
-    6. The database.
+    1. The programs; those of the data's own version if there is data.
+    2. The cluster, on the first start, where the server's user can reach it.
+    3. The settings, written anew each time.
+    4. The server, in place of one that a killed predecessor left running.
+    5. The database.
     """
-    account = _server_account()
-    folder = _reachable_folder(state.resolve() / "postgres", account)
-    major = _data_version(folder / "data")
-    programs = packages.postgres(say, major=major)
+    wanted = state.resolve() / "postgres"
+    major = _data_version(wanted / "data")
+    programs = packages.postgres(say, major=major)  # installing them may make the user they run as
     if major is None:
         say("Making a PostgreSQL cluster")
-        _make_cluster(folder, programs, account)
+        _make_cluster(wanted, programs)
+    folder = wanted.resolve()
+    account = _owner(folder / "data")
     _write_settings(folder / "data", {**SETTINGS, **(settings or {})}, account)
     server = _run(folder, programs, account)
     _make_database(server.url)
@@ -220,8 +220,15 @@ def _server_account() -> Account | None:
             user = pwd.getpwnam(name)
         except KeyError:
             continue
-        return Account(name=name, uid=user.pw_uid, gid=user.pw_gid)
+        return Account(uid=user.pw_uid, gid=user.pw_gid)
     raise ServiceMissing("PostgreSQL refuses to run as root and there is no user postgres or nobody: create one.")
+
+
+def _owner(data: Path) -> Account | None:
+    """Whoever the data belongs to runs the server: by now there may be a user postgres that wasn't there at first."""
+    if os.geteuid() != 0:
+        return None
+    return Account(uid=data.stat().st_uid, gid=data.stat().st_gid)
 
 
 def _reachable_folder(wanted: Path, account: Account | None) -> Path:
@@ -229,10 +236,8 @@ def _reachable_folder(wanted: Path, account: Account | None) -> Path:
 
     A state folder below root's home is closed to other users, and it is not for us to open somebody's home.
     """
-    if wanted.is_symlink() and wanted.exists():
-        return wanted.resolve()
     if wanted.is_symlink():
-        wanted.unlink()  # what it named is gone
+        wanted.unlink()  # what it named is gone, or has no cluster in it
     wanted.mkdir(parents=True, exist_ok=True)
     if account is None:
         wanted.chmod(0o700)
@@ -247,7 +252,7 @@ def _folder_elsewhere(wanted: Path, account: Account) -> Path:
     ELSEWHERE.mkdir(mode=0o755, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{wanted.parent.parent.name}-", dir=ELSEWHERE))
     _give(folder, account)
-    wanted.rmdir()
+    shutil.rmtree(wanted)  # there is no cluster in it
     wanted.symlink_to(folder)
     return folder
 
@@ -260,7 +265,7 @@ def _give(path: Path, account: Account | None) -> None:
 
 def _can_write(folder: Path, account: Account) -> bool:
     test = ["test", "-w", str(folder)]
-    return processes.run(test, folder=Path("/"), environment={}, account=account, within_s=TEST_S).returncode == 0
+    return processes.run(test, folder=Path("/"), environment={}, account=account, within_s=LOOK_S).returncode == 0
 
 
 # The cluster
@@ -273,8 +278,10 @@ def _data_version(data: Path) -> int | None:
         return None
 
 
-def _make_cluster(folder: Path, programs: packages.Programs, account: Account | None) -> None:
+def _make_cluster(wanted: Path, programs: packages.Programs) -> None:
     """Run initdb aside and move the result into place, so that half a cluster is never taken for one."""
+    account = _server_account()
+    folder = _reachable_folder(wanted, account)
     half_made, password = folder / "data.new", folder / "password"
     shutil.rmtree(half_made, ignore_errors=True)
     password.touch(mode=0o600)

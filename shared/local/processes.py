@@ -10,11 +10,12 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 POLL_S = 0.02
+LOOKS = 5
 KILLED_S = 10.0
 
 
@@ -22,7 +23,6 @@ KILLED_S = 10.0
 class Account:
     """The operating system's user a server runs as, where that is not the user we are."""
 
-    name: str
     uid: int
     gid: int
 
@@ -104,6 +104,19 @@ def marked(folder: Path) -> list[int]:
     return [
         pid for pid in pids if (setting & _items(pid, "cmdline") or variables & _items(pid, "environ")) and alive(pid)
     ]
+
+
+def none_left(look: Callable[[], object]) -> bool:
+    """Whether look() finds nothing, several times in a row.
+
+    For an instant between two programs (exec) a process shows neither's arguments: one look may miss a server that is
+    just starting.
+    """
+    for _ in range(LOOKS):
+        if look():
+            return False
+        time.sleep(POLL_S)
+    return True
 
 
 def program(pid: int) -> str:

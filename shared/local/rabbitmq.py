@@ -45,6 +45,12 @@ vm_memory_high_watermark.relative = 0.6
 raft.wal_max_size_bytes = 64000000
 """
 
+# Erlang resolves the node's own name itself: not every container has /etc/hosts.
+NAMES = """\
+{host, {127,0,0,1}, ["localhost"]}.
+{lookup, [file, native]}.
+"""
+
 
 class RabbitMQFailed(RuntimeError):
     """The node did not start; the message ends with the end of its log."""
@@ -77,7 +83,13 @@ class RabbitMQ:
         _stop(self.folder)
 
     def kill(self) -> None:
-        """Die without a word, as in a power cut; the port mapper stays, as it would."""
+        """Die without a word, as after SIGKILL; the port mapper stays, as it would.
+
+        A quorum queue declared less than a second ago does not survive this: RabbitMQ (3.8 to 3.12 at least) writes down
+        who leads it a moment later, and a queue that doesn't know its leader answers nobody, for ever. [Measured on
+        3.10.8: killed within 0.5 s of the declaration stuck each time, after 1 s never; the upstream issue is
+        rabbitmq-server#10070.]
+        """
         processes.end(_node_processes(self.folder), signal.SIGKILL, patience_s=STOP_S)
 
     def wipe(self) -> None:
@@ -115,6 +127,7 @@ class RabbitMQ:
         return {
             **processes.mark_variable(folder),
             "HOME": str(folder / "home"),
+            "ERL_INETRC": str(folder / "names"),
             "RABBITMQ_NODENAME": NODE,
             "RABBITMQ_NODE_IP_ADDRESS": ports.LOOPBACK,
             "RABBITMQ_NODE_PORT": str(self.ports.amqp),
@@ -134,7 +147,7 @@ class RabbitMQ:
     def _await_ready(self) -> None:
         deadline = time.monotonic() + READY_S
         while not self._accepts():
-            if not self._starting():
+            if processes.none_left(self._starting):
                 raise self._failure()
             if time.monotonic() > deadline:
                 raise RabbitMQFailed(f"RabbitMQ was not ready within {READY_S:.0f} s: {self._log_tail()}")
@@ -211,5 +224,6 @@ def _prepare(folder: Path) -> str:
     configuration = folder / "rabbitmq.conf"
     configuration.touch(mode=0o600)
     configuration.write_text(CONFIGURATION.format(user=USER, password=password))
+    (folder / "names").write_text(NAMES)
     (folder / "enabled_plugins").write_text("[].\n")
     return password
