@@ -1,0 +1,98 @@
+"""Ledger processes without RabbitMQ: loops that take from a full queue as fast as they can.
+
+`python -m benchmarks.workers MODE URL SECONDS` is one of them; it says when it is ready and starts at a line on its standard input.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from services.ledger import transfers
+from shared.db import commands
+from shared.db.connect import Raw, connect
+
+#: Many together; one in a transaction of its own; one with its attempt committed before.
+Mode = Literal["batch", "single", "careful"]
+
+WORKER = "bench"
+ALL = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What one worker got done."""
+
+    finished: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Commands a second."""
+        return self.finished / self.seconds
+
+
+def measure(url: str, mode: Mode, *, processes: int, seconds: float) -> float:
+    """Commands a second that so many workers finish together."""
+    arguments = [sys.executable, "-m", "benchmarks.workers", mode, url, str(seconds)]
+    started = [subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
+    try:
+        for worker in started:
+            _line(worker)
+        for worker in started:
+            assert worker.stdin is not None, "it is a pipe"
+            worker.stdin.write("go\n")
+            worker.stdin.flush()
+        return sum(Tally(**json.loads(_line(worker))).rate for worker in started)
+    finally:
+        for worker in started:
+            worker.kill()
+            worker.wait()
+
+
+def _line(worker: subprocess.Popen[str]) -> str:
+    assert worker.stdout is not None, "it is a pipe"
+    line = worker.stdout.readline()
+    if not line:
+        raise RuntimeError("a ledger worker died; its last words are above")
+    return line
+
+
+def work(db: Raw, mode: Mode, seconds: float, go: Callable[[], object]) -> Tally:
+    """Finish commands for so long, or until none is left."""
+    step = _step(db, mode)
+    go()
+    started = time.perf_counter()
+    finished = 0
+    while (elapsed := time.perf_counter() - started) < seconds:
+        done = step()
+        if not done:
+            raise RuntimeError("the queue ran empty: the figure would be one of an idle worker")
+        finished += done
+    return Tally(finished, elapsed)
+
+
+def _step(db: Raw, mode: Mode) -> Callable[[], int]:
+    if mode == "batch":
+        return lambda: transfers.decide_waiting(db, worker=WORKER)
+    waiting = iter(commands.get_untried(db, ALL))
+    return lambda: transfers.decide_alone(db, [next(waiting)], worker=WORKER, count=mode == "careful")
+
+
+def main(mode: Mode, url: str, seconds: str) -> None:
+    def go() -> None:
+        print("ready", flush=True)
+        sys.stdin.readline()
+
+    os.environ["PYTHONUNBUFFERED"] = "1"
+    with connect(url, name="ledger") as db:
+        tally = work(db, mode, float(seconds), go)
+    print(json.dumps({"finished": tally.finished, "seconds": tally.seconds}), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])  # type: ignore[arg-type]  # the mode is one of ours
