@@ -10,7 +10,7 @@ from typing import Any, Final
 import falcon.asgi
 
 from services.gateway import bots, campaigns, leads, notices, profile, tariffs, transfers
-from services.gateway.endpoints import Endpoint, ErrorAnswers, Gateway, Resource, make_callers
+from services.gateway.endpoints import Endpoint, ErrorAnswers, Gateway, Request, Resource, make_callers
 from services.gateway.health import Health
 from services.gateway.intake import Intake
 from services.gateway.outcomes import Listener, Waiters, Waker
@@ -70,7 +70,7 @@ def create_app(database_url: str, amqp_url: str, *, deadline_s: float) -> falcon
         intake=Intake(db, executor, waiters, waker, deadline_s=deadline_s),
         callers=make_callers(db, executor),
     )
-    app: falcon.asgi.App[Any, Any] = falcon.asgi.App(middleware=[Lifespan(listener, waker)])
+    app: falcon.asgi.App[Any, Any] = falcon.asgi.App(request_type=Request, middleware=[Lifespan(listener, waker)])
     app.req_options.strip_url_path_trailing_slash = False
     ErrorAnswers().add_to(app)
     for path, endpoints in groupby(ENDPOINTS, key=lambda endpoint: endpoint.path):

@@ -28,7 +28,7 @@ def get_campaign(tx: Connection, caller: Caller, wanted: CampaignId) -> Reply:
     row = bots.get_campaign(tx, caller.id, wanted.id)
     if row is None:
         raise ApiError(Code.NOTFOUND, "You have no campaign with this id.", field="id")
-    settings = ("welcome", "media", "media_type", "button_text", "button_url", *POSTBACKS, "unsub_window")
+    settings = ("welcome", "media", "button_text", "button_url", *POSTBACKS, "unsub_window")
     return Reply({**_summary(row), **{name: row[name] for name in settings}})
 
 

@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy import Engine
 
 from services.gateway import identity, params
-from services.gateway.answers import ApiError, Code, Reply, encode_error, encode_reply
+from services.gateway.answers import ApiError, Code, Reply, encode_error, encode_reply, invalid
 from services.gateway.batches import Batch
 from services.gateway.intake import Intake
 from shared.db import accounts
@@ -88,7 +88,7 @@ class Resource:
 async def answer(gateway: Gateway, endpoint: Endpoint, request: falcon.asgi.Request, response: falcon.asgi.Response) -> Reply:
     """The order of checks. The path and the method were checked by the router.
 
-    1. Size of the body.
+    1. Size of the query and of the body.
     2. The credential: is it one, whose is it, is the account suspended, has its plan lapsed.
     3. The parameters.
     4. The endpoint itself, which finds out whether the objects exist.
@@ -96,10 +96,12 @@ async def answer(gateway: Gateway, endpoint: Endpoint, request: falcon.asgi.Requ
     Raises:
         ApiError: with the first check that fails.
     """
+    query = _query(request)
     body = await _read_body(request) if endpoint.method == "POST" else b""
-    pairs = params.parse_query(_query(request))
+    pairs = params.parse_query(query)
     text, others = identity.split_query(pairs, request.get_header("Authorization"))
     caller = await _authenticate(gateway, identity.parse(text), open_when_lapsed=endpoint.open_when_lapsed)
+    params.check_pairs(pairs)
     fields = params.unique(others) if endpoint.method == "GET" else params.parse_body(body, request.content_type or "")
     checked = params.check(endpoint.model, fields)
     if endpoint.command is not None:
@@ -121,15 +123,35 @@ async def _authenticate(gateway: Gateway, credential: Credential, *, open_when_l
 
 
 def _query(request: falcon.asgi.Request) -> str:
-    """The query as it was sent. Bytes that a query may not have are kept, as characters that no parameter accepts."""
-    return cast(bytes, request.scope["query_string"]).decode("utf-8", "surrogateescape")
+    """The query as it was sent.
+
+    Raises:
+        ApiError: `large`.
+    """
+    query = cast(bytes, request.scope["query_string"])
+    if len(query) > params.BODY_BYTES_MAX:
+        raise _too_large()
+    return query.decode("ascii")
+
+
+class Request(falcon.asgi.Request):
+    """A request whose body is whole or an error: Falcon alone takes what came before a lost connection for all there was."""
+
+    def __init__(self, scope: Any, receive: Callable[[], Awaitable[Any]], first_event: Any = None, options: Any = None) -> None:
+        async def receive_whole() -> Any:
+            event = await receive()
+            if event["type"] == "http.disconnect":
+                raise invalid("body", "The body is incomplete.")
+            return event
+
+        super().__init__(scope, receive_whole, first_event=first_event, options=options)
 
 
 async def _read_body(request: falcon.asgi.Request) -> bytes:
     """The body, of which never more than the limit is held.
 
     Raises:
-        ApiError: `large`.
+        ApiError: `large`; `invalid` when the connection was lost in the middle, which nobody hears.
     """
     if (request.content_length or 0) > params.BODY_BYTES_MAX:
         raise _too_large()
@@ -142,7 +164,7 @@ async def _read_body(request: falcon.asgi.Request) -> bytes:
 
 
 def _too_large() -> ApiError:
-    return ApiError(Code.LARGE, f"The body is larger than {params.BODY_BYTES_MAX} bytes.")
+    return ApiError(Code.LARGE, f"The request is larger than {params.BODY_BYTES_MAX} bytes.")
 
 
 def unknown_function() -> ApiError:
@@ -168,6 +190,7 @@ class ErrorAnswers:
             app.add_error_handler(error, self.away)
         app.add_error_handler(falcon.HTTPError, self.malformed)
         app.add_error_handler(falcon.HTTPNotFound, self.unknown)
+        app.add_error_handler(falcon.HTTPBadRequest, self.unknown)  # Falcon's word for a method it has never heard of
         app.add_error_handler(falcon.HTTPMethodNotAllowed, self.unknown)
         app.add_error_handler(ApiError, self.meant)
 

@@ -9,7 +9,7 @@ from shared.db.accounts import Caller
 from shared.domain import keys, plans
 
 _CREDENTIAL_FORM: Final = re.compile(r"[0-9]+-.*", re.DOTALL)
-_BEARER: Final = re.compile(r"bearer +(\S+)", re.IGNORECASE)
+_BEARER: Final = re.compile(r"bearer( .*)?", re.IGNORECASE | re.DOTALL)
 
 #: Compared with when there is no such account, so that its absence takes as long as a wrong key.
 _NOBODY: Final = b"\0" * 32
@@ -18,16 +18,17 @@ _NOBODY: Final = b"\0" * 32
 def split_query(pairs: Sequence[tuple[str, str]], authorization: str | None) -> tuple[str, list[tuple[str, str]]]:
     """The text of the credential, and the other pairs. In the query an `id` of digits, hyphen, key is the credential, any other the object.
 
+    An Authorization other than Bearer is not for us: it may belong to a proxy in front.
+
     Raises:
         ApiError: `invalid` for two credentials; `key` for none.
     """
     credentials = [value for name, value in pairs if name == "id" and _CREDENTIAL_FORM.fullmatch(value)]
     others = [(name, value) for name, value in pairs if not (name == "id" and _CREDENTIAL_FORM.fullmatch(value))]
-    if len(credentials) + (authorization is not None) > 1:
+    if bearer := _BEARER.fullmatch(authorization or ""):
+        credentials.append((bearer[1] or "").strip())
+    if len(credentials) > 1:
         raise invalid("id", "There is more than one credential.")
-    if authorization is not None:
-        match = _BEARER.fullmatch(authorization)
-        return (match[1] if match else ""), others
     if not credentials:
         raise _bad_key()
     return credentials[0], others

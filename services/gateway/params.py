@@ -5,7 +5,7 @@ Numbers may come as strings, unknown fields are ignored, a field given twice, NU
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final, NoReturn, TypeVar
 from urllib.parse import parse_qsl
 
@@ -22,7 +22,10 @@ TOKEN_LENGTH_MAX: Final = 255
 BIGINT_MAX: Final = 2**63 - 1
 UNIX_TIME_MAX: Final = 253_402_300_799  # the end of year 9999, where dates end
 
-_DIGITS: Final = re.compile(r"-?[0-9]{1,19}", re.ASCII)
+#: Far beyond every limit below, so that a huge number is judged by its size; Python itself refuses to read 4,300 digits.
+DIGITS_MAX: Final = 1_000
+
+_DIGITS: Final = re.compile(rf"-?[0-9]{{1,{DIGITS_MAX}}}", re.ASCII)
 
 Fields = Mapping[str, object]
 
@@ -48,7 +51,7 @@ Status = Annotated[LeadStatus, BeforeValidator(_whole_number)]
 class Params(BaseModel):
     """No parameters; the base of all that have some."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=False, populate_by_name=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=False)
 
 
 class Page(Params):
@@ -80,21 +83,21 @@ def check(model: type[P], fields: Fields) -> P:
 
 
 def parse_query(query: str) -> list[tuple[str, str]]:
-    """The pairs of a query string or a form.
+    """The pairs of a query string or a form, unchecked. Bytes that are no UTF-8 become characters that `check_pairs` refuses."""
+    return parse_qsl(query, keep_blank_values=True, encoding="utf-8", errors="surrogateescape")
+
+
+def check_pairs(pairs: Sequence[tuple[str, str]]) -> None:
+    """See that the pairs can be read as fields.
 
     Raises:
-        ApiError: `invalid`; there is NUL, or text that is no UTF-8.
+        ApiError: `invalid`; there are too many, or there is NUL, or text that is no UTF-8.
     """
-    try:
-        pairs = parse_qsl(query, keep_blank_values=True, encoding="utf-8", errors="strict", max_num_fields=FIELDS_MAX)
-    except UnicodeDecodeError:
-        raise invalid(_undecodable(query), "The text is not UTF-8.") from None
-    except ValueError:
-        raise invalid("body", f"There are more than {FIELDS_MAX} fields.") from None
+    if len(pairs) > FIELDS_MAX:
+        raise invalid("body", f"There are more than {FIELDS_MAX} fields.")
     for name, value in pairs:
         _check_text(name, name)
         _check_text(name, value)
-    return pairs
 
 
 def parse_body(body: bytes, content_type: str) -> Fields:
@@ -106,9 +109,11 @@ def parse_body(body: bytes, content_type: str) -> Fields:
     if body.lstrip()[:1] == b"{" or "json" in content_type.lower():
         return _parse_json(body) if body.strip() else {}
     try:
-        return unique(parse_query(body.decode("ascii")))
+        pairs = parse_query(body.decode("ascii"))
     except UnicodeDecodeError:
         raise invalid("body", "A form must be percent-encoded.") from None
+    check_pairs(pairs)
+    return unique(pairs)
 
 
 def unique(pairs: Iterable[tuple[str, V]]) -> dict[str, V]:
@@ -120,14 +125,14 @@ def unique(pairs: Iterable[tuple[str, V]]) -> dict[str, V]:
     fields: dict[str, V] = {}
     for name, value in pairs:
         if name in fields:
-            raise invalid(name, "The field is given more than once.")
+            raise invalid(_nameable(name), "The field is given more than once.")
         fields[name] = value
     return fields
 
 
 def _parse_json(body: bytes) -> Fields:
     try:
-        fields = json.loads(body.decode("utf-8"), object_pairs_hook=unique, parse_constant=_refuse_constant)
+        fields = json.loads(body.decode("utf-8"), object_pairs_hook=unique, parse_int=_parse_int, parse_constant=_refuse_constant)
     except UnicodeDecodeError:
         raise invalid("body", "The body is not UTF-8.") from None
     except (ValueError, RecursionError):
@@ -141,24 +146,24 @@ def _parse_json(body: bytes) -> Fields:
     return fields
 
 
+def _parse_int(digits: str) -> int | str:
+    """A number longer than any limit stays text, which the field it is meant for refuses by name."""
+    return int(digits) if len(digits) <= DIGITS_MAX else digits
+
+
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
 def _check_text(field: str, text: str) -> None:
-    """NUL cannot be stored, and a lone surrogate, which JSON can spell, is no text."""
+    """NUL cannot be stored, and a lone surrogate, which JSON can spell and bad UTF-8 leaves behind, is no text."""
     if "\0" in text or not text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in text):  # noqa: RUF021
-        raise invalid(field if field.isprintable() and field.isascii() else "body", "The text has a character that cannot be stored.")
+        raise invalid(_nameable(field), "The text is not UTF-8, or has a character that cannot be stored.")
 
 
-def _undecodable(query: str) -> str:
-    for pair in query.split("&"):
-        name, _, value = pair.partition("=")
-        try:
-            parse_qsl(f"x={value}", encoding="utf-8", errors="strict")
-        except UnicodeDecodeError:
-            return name if name.isascii() and name.isidentifier() else "body"
-    return "body"
+def _nameable(field: str) -> str:
+    """The field as an answer can name it."""
+    return field if field.isprintable() and field.isascii() else "body"
 
 
 def _explain(errors: ValidationError) -> ApiError:

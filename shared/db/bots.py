@@ -61,7 +61,7 @@ _CAMPAIGN_COUNT: Final = (
     .where(campaign.c.account_id == bindparam("account"), campaign.c.status != CampaignStatus.DELETED)
 )
 _CAMPAIGN: Final = _OWN_CAMPAIGNS.add_columns(
-    *(campaign.c[name] for name in ("welcome", "media", "media_type", "button_text", "button_url", *POSTBACKS, "unsub_window"))
+    *(campaign.c[name] for name in ("welcome", "media", "button_text", "button_url", *POSTBACKS, "unsub_window"))
 ).where(campaign.c.id == bindparam("campaign"))
 
 
