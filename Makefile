@@ -19,7 +19,7 @@ run: setup ## Start everything on this machine and show a transfer; Ctrl-C stops
 	@exec $(PYTHON) -m services run
 
 test: setup ## Run every test, on real PostgreSQL and RabbitMQ
-	@exec $(PYTHON) -m tests
+	@exec $(PYTHON) -m pytest
 
 check: setup ## Check format, lint, types and import rules
 	@$(PYTHON) -m ruff format --check .

@@ -12,8 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import pika
+import pika.exceptions
+
 from shared.failpoints import FailPoint
 from shared.local.ports import choose
+from shared.messages import LEDGER
 
 WAIT_S: Final = 30.0
 POLL_S: Final = 0.01
@@ -107,6 +111,10 @@ class Stack:
         """A ledger worker. It takes what waits as soon as it is up."""
         return self.start("ledger")
 
+    def wait_for_consumers(self, number: int) -> None:
+        """Wait until so many workers consume the ledger's queue."""
+        eventually(lambda: count_consumers(self.amqp_url) == number, f"{number} workers consume")
+
     def end(self) -> None:
         """Kill whatever still runs."""
         for process in self.processes:
@@ -141,6 +149,17 @@ def is_ready(port: int) -> bool:
         return connection.getresponse().status == 200
     except OSError:
         return False
+    finally:
+        connection.close()
+
+
+def count_consumers(amqp_url: str) -> int:
+    """How many workers consume the ledger's queue; 0 while it does not exist."""
+    connection = pika.BlockingConnection(pika.URLParameters(amqp_url))
+    try:
+        return int(connection.channel().queue_declare(LEDGER, passive=True).method.consumer_count)
+    except pika.exceptions.ChannelClosedByBroker:
+        return 0
     finally:
         connection.close()
 

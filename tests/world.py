@@ -50,7 +50,7 @@ class World:
         """A connected bot that is an administrator of these chats."""
         number = next(self._numbers)
         with self._db.begin() as tx:
-            bot = seeds.add_bot(tx, owner.id, tg_id=10_000_000 + number, username=f"bot{number}_bot", name=f"Bot {number}")
+            bot = seeds.add_bot(tx, owner.id, tg_id=7_000_000_000 + number, username=f"bot{number}_bot", name=f"Bot {number}")
             for chat in chats:
                 seeds.make_admin(tx, bot, chat)
         return bot
@@ -61,7 +61,7 @@ class World:
         with self._db.begin() as tx:
             campaign = seeds.add_campaign(tx, owner.id, bot, chat, code=f"code{number:06}"[:10], **settings)
             if leads:
-                seeds.add_leads(tx, campaign, leads, first_subscriber=campaign * 10_000_000)
+                seeds.add_leads(tx, campaign, leads, first_subscriber=campaign * 10_000_000 + 3_456_789)
         return campaign
 
     def bot_with_campaigns(self, owner: Account, number: int, **settings: Any) -> tuple[int, list[int]]:

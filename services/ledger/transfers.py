@@ -5,6 +5,7 @@ from typing import Final
 from uuid import UUID
 
 import structlog
+from psycopg import Pipeline
 
 from shared.db import commands, transfers
 from shared.db.connect import EXPECTED, Raw
@@ -22,7 +23,7 @@ ATTEMPTS_MAX: Final = 3
 RETRIES_MAX: Final = 3
 
 #: Takes the commands to decide, locked, at the start of a transaction.
-Claim = Callable[[Raw], list[Request]]
+Claim = Callable[[Raw, Pipeline], list[Request]]
 
 log = structlog.get_logger("ledger")
 
@@ -39,8 +40,8 @@ def decide_waiting(db: Raw, *, worker: str) -> int:
     """
     taken: list[UUID] = []
 
-    def claim(tx: Raw) -> list[Request]:
-        requests = commands.claim_oldest(tx, BATCH_COMMANDS_MAX)
+    def claim(tx: Raw, pipeline: Pipeline) -> list[Request]:
+        requests = commands.claim_oldest(tx, pipeline, BATCH_COMMANDS_MAX)
         taken.extend(request.id for request in requests)
         return requests
 
@@ -87,7 +88,7 @@ def decide_alone(db: Raw, ids: Sequence[UUID], *, worker: str, count: bool = Tru
 def _decide_one(db: Raw, command: UUID, *, worker: str) -> int:
     for tries_left in reversed(range(RETRIES_MAX)):
         try:
-            return len(_decide(db, lambda tx: commands.claim_one(tx, command), wait_for_bots=True, worker=worker))
+            return len(_decide(db, lambda tx, pipeline: commands.claim_one(tx, pipeline, command), wait_for_bots=True, worker=worker))
         except EXPECTED:
             if db.closed or not tries_left:
                 raise
@@ -102,12 +103,12 @@ def _decide(db: Raw, claim: Claim, *, wait_for_bots: bool, worker: str) -> set[U
     3. Decide in the commands' order, each on the state the one before leaves.
     4. Write the final rows, the history, the notices and the outcomes; tell the gateways with the commit.
     """
-    with db.pipeline(), db.transaction():
-        requests = claim(db)
+    with db.pipeline() as pipeline, db.transaction():
+        requests = claim(db, pipeline)
         if not requests:
             return set()
         failpoint("ledger.claimed")
-        locked = transfers.lock(db, requests, wait_for_bots=wait_for_bots)
+        locked = transfers.lock(db, pipeline, requests, wait_for_bots=wait_for_bots)
         failpoint("ledger.locked")
         moves: list[Move] = []
         outcomes: list[tuple[UUID, Outcome]] = []

@@ -9,6 +9,8 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from psycopg import Pipeline
+
 from shared.db.connect import Raw
 from shared.domain.transfers import Kind, Request
 from shared.messages import OUTCOME_CHANNEL, Outcome, State, Wake, encode_outcomes
@@ -164,14 +166,18 @@ def withdraw(db: Raw, command: UUID) -> bool:
     return row is not None
 
 
-def claim_oldest(tx: Raw, limit: int) -> list[Request]:
+def claim_oldest(tx: Raw, pipeline: Pipeline, limit: int) -> list[Request]:
     """Lock the oldest waiting commands that were never tried alone; those of another worker are passed over."""
-    return [_request(row) for row in tx.execute(CLAIM_OLDEST, {"limit": limit}, prepare=True)]
+    rows = tx.execute(CLAIM_OLDEST, {"limit": limit}, prepare=True)
+    pipeline.sync()
+    return [_request(row) for row in rows]
 
 
-def claim_one(tx: Raw, command: UUID) -> list[Request]:
+def claim_one(tx: Raw, pipeline: Pipeline, command: UUID) -> list[Request]:
     """Lock this command; empty when it is finished, parked or another worker's."""
-    return [_request(row) for row in tx.execute(CLAIM_ONE, {"id": command}, prepare=True)]
+    rows = tx.execute(CLAIM_ONE, {"id": command}, prepare=True)
+    pipeline.sync()
+    return [_request(row) for row in rows]
 
 
 def count_attempt(db: Raw, command: UUID, *, attempts_max: int) -> bool:

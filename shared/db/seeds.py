@@ -2,9 +2,14 @@
 
 from typing import Any, Final
 
-from sqlalchemy import Connection, insert, text
+from sqlalchemy import Connection, insert, text, update
 
-from shared.db.schema import bot, bot_chat, campaign, campaign_bot, chat, lead_counter
+from shared.db.schema import account, bot, bot_chat, campaign, campaign_bot, chat, lead_counter
+
+
+def set_templates(tx: Connection, account_id: int, **templates: str) -> None:
+    """The account's global postback templates; those not named stay as they are."""
+    tx.execute(update(account).where(account.c.id == account_id).values(templates))
 
 
 def add_bot(tx: Connection, account_id: int, *, tg_id: int, username: str, name: str) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
+from psycopg import Pipeline
 from psycopg.types.json import Jsonb
 
 from shared.db.connect import Raw
@@ -73,7 +74,7 @@ class Locked:
     busy_bots: frozenset[int]
 
 
-def lock(tx: Raw, requests: Sequence[Request], *, wait_for_bots: bool) -> Locked:
+def lock(tx: Raw, pipeline: Pipeline, requests: Sequence[Request], *, wait_for_bots: bool) -> Locked:
     """Lock what the requests touch, then read the facts; one round trip inside the caller's pipeline.
 
     Accounts and campaigns are waited for, bots only with `wait_for_bots`; otherwise the busy ones are named.
@@ -85,14 +86,14 @@ def lock(tx: Raw, requests: Sequence[Request], *, wait_for_bots: bool) -> Locked
     tx.execute(LOCK_ACCOUNTS, subject, prepare=True)
     free = tx.execute(LOCK_BOTS if wait_for_bots else LOCK_FREE_BOTS, subject, prepare=True)
     tx.execute(LOCK_CAMPAIGNS, subject, prepare=True)
-    facts = _read(tx, subject)
+    facts = _read(tx, pipeline, subject)
     return Locked(facts, frozenset(facts.bots) - {row[0] for row in free})
 
 
 def get_facts(db: Raw, request: Request) -> Facts:
     """The facts as they stand, nothing locked: what a preview shows."""
-    with db.pipeline():
-        return _read(db, _subject([request]))
+    with db.pipeline() as pipeline:
+        return _read(db, pipeline, _subject([request]))
 
 
 def find_recipient(db: Raw, token: str) -> int | None:
@@ -109,14 +110,19 @@ def _subject(requests: Sequence[Request]) -> dict[str, list[int]]:
     }
 
 
-def _read(tx: Raw, subject: dict[str, list[int]]) -> Facts:
+def _read(tx: Raw, pipeline: Pipeline, subject: dict[str, list[int]]) -> Facts:
     accounts = tx.execute(GET_ACCOUNTS, subject, prepare=True)
     bots = tx.execute(GET_BOTS, subject, prepare=True)
     campaigns = tx.execute(GET_CAMPAIGNS, subject, prepare=True)
-    seats = tx.execute(GET_SEATS, subject, prepare=True).fetchall() if subject["camps"] else []
+    seats = tx.execute(GET_SEATS, subject, prepare=True)
+    # Fetching alone would only flush, which leaves the server inside the pipeline: there it never counts as idle, and a process that is
+    # stopped now would keep its locks for as long as it is stopped.
+    pipeline.sync()
     account_rows = accounts.fetchall()
     admins: dict[int, set[int]] = {}
-    for chat, bot, _ in seats:
+    occupied: set[tuple[int, int]] = set()
+    for chat, bot, taken in seats:
+        occupied |= {(bot, chat)} if taken else set()
         admins.setdefault(chat, set()).add(bot)
     return Facts(
         now=account_rows[0][-1],
@@ -130,7 +136,7 @@ def _read(tx: Raw, subject: dict[str, list[int]]) -> Facts:
         },
         campaigns={row[0]: _campaign(row) for row in campaigns},
         admins={chat: frozenset(ids) for chat, ids in admins.items()},
-        occupied={(bot, chat) for chat, bot, taken in seats if taken},
+        occupied=occupied,
     )
 
 
