@@ -6,6 +6,7 @@ Each setting is an option; most can also come from the environment, under the na
 import signal
 import sys
 import threading
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Literal
 
@@ -16,6 +17,31 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 DatabaseUrl = Annotated[str, typer.Option(envvar="GATEPOST_DATABASE_URL", help="PostgreSQL, as postgresql://user:password@host:port/name.")]
 AmqpUrl = Annotated[str, typer.Option(envvar="GATEPOST_AMQP_URL", help="RabbitMQ, as amqp://user:password@host:port/vhost.")]
+
+
+@app.command()
+def run(
+    database_url: Annotated[
+        str | None, typer.Option(envvar="GATEPOST_DATABASE_URL", help="A PostgreSQL to use instead of a private one.")
+    ] = None,
+    amqp_url: Annotated[str | None, typer.Option(envvar="GATEPOST_AMQP_URL", help="A RabbitMQ to use instead of a private one.")] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            envvar="GATEPOST_PORT", help="Port of the API; 0 is any free one. Default: 8080, or the next free one.", min=0, max=65535
+        ),
+    ] = None,
+    state: Annotated[Path, typer.Option(envvar="GATEPOST_STATE", help="Folder for data, logs and run.json.")] = Path(".gatepost"),
+    demo: Annotated[bool, typer.Option(envvar="GATEPOST_DEMO", help="Make demo accounts and show a transfer.")] = True,
+) -> None:
+    """Start everything on this machine, show a transfer, and stay up until Ctrl-C."""
+    from services.run import system
+
+    try:
+        system.run(system.Settings(state=state, port=port, demo=demo, database_url=database_url, amqp_url=amqp_url), typer.echo)
+    except system.CannotRun as error:
+        typer.echo(f"Gatepost can't run: {error}", err=True)
+        raise typer.Exit(1) from None
 
 
 @app.command()

@@ -1,0 +1,85 @@
+"""The main job, shown: one bot changes hands through the HTTP API, and the next time it goes back."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from services.run.client import Answer, Client, Unanswered
+from services.run.files import AccountFile
+from shared.db import commands
+from shared.db.connect import connect
+
+BOTS_LIST: Final = "/api/bots/list.json"
+TRANSFER_BOT: Final = "/api/transfer/bot.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One of the two accounts, with its bots by id."""
+
+    account: AccountFile
+    bots: dict[int, str]
+
+
+def transfer(client: Client, database_url: str, pair: Sequence[AccountFile], bot: int) -> list[str]:
+    """Hand the bot from whichever of the two has it to the other; the lines that tell about it.
+
+    1. See what both have.
+    2. Ask for the transfer, as the owner's script would.
+    3. See what both have now.
+
+    Raises:
+        Unanswered: the gateway did not answer.
+    """
+    before = [_look(client, account) for account in pair]
+    owner = next((side for side in before if bot in side.bots), None)
+    if owner is None:
+        return [f"The demo's bot {bot} is with neither {pair[0].name} nor {pair[1].name}, so it is not moved this time."]
+    other = next(side for side in before if side is not owner)
+    name = owner.bots[bot]
+    started = time.monotonic()
+    answer = client.post(TRANSFER_BOT, owner.account.key, {"bot": bot, "token": other.account.transfer_token, "leads": 1})
+    took_ms = (time.monotonic() - started) * 1000
+    if answer.body.get("status") != "ok":
+        return [f"{name} was not moved from {owner.account.name} to {other.account.name}: {_reason(answer)}"]
+    after = [_look(client, account) for account in pair]
+    return [
+        f"{name} went from {owner.account.name} to {other.account.name} through the HTTP API, in {took_ms:.0f} ms.",
+        f"  transfer  {answer.transfer}",
+        f"  worker    {_worker(database_url, answer.transfer)}",
+        "",
+        *table([("", "bots before", "bots after"), *(_row(*sides) for sides in zip(before, after, strict=True))]),
+    ]
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines, each column as wide as its widest cell; the first row is the heading."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _row(before: _Side, after: _Side) -> tuple[str, str, str]:
+    return before.account.name, _names(before), _names(after)
+
+
+def _names(side: _Side) -> str:
+    return " ".join(side.bots.values()) or "none"
+
+
+def _look(client: Client, account: AccountFile) -> _Side:
+    answer = client.get(BOTS_LIST, account.key)
+    if answer.body.get("status") != "ok":
+        raise Unanswered(f"{BOTS_LIST}: {_reason(answer)}")
+    rows: list[dict[str, Any]] = answer.body["data"]
+    return _Side(account, {row["id"]: f"@{row['username']}" for row in rows})
+
+
+def _reason(answer: Answer) -> str:
+    return str(answer.body.get("message") or answer.body.get("error") or f"HTTP status {answer.status}")
+
+
+def _worker(database_url: str, transfer: str) -> str:
+    with connect(database_url, name="run") as db:
+        return commands.get_worker(db, UUID(transfer))
