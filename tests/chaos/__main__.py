@@ -1,0 +1,80 @@
+"""`python -m tests.chaos`: kill, stop and wipe things under load, and judge what the clients saw.
+
+The seed gives the schedule of faults and what the clients ask for; the same seed is the same run, as far as processes let it be.
+"""
+
+import argparse
+import secrets
+import sys
+from pathlib import Path
+from typing import Final
+
+from shared.local import services
+from tests.chaos.faults import POINTS, Blow, Deed
+from tests.chaos.show import Script, run, show
+
+STATE: Final = Path(__file__).parents[2] / ".cache" / "chaos"
+RATE: Final = 60.0
+TIMES: Final = 8
+BLOWS: Final = {Blow.RABBITMQ_KILLED: 2, Blow.RABBITMQ_RESTARTED: 2, Blow.RABBITMQ_WIPED: 2, Blow.POSTGRESQL_CRASHED: 4}
+
+
+def main() -> int:
+    """Run what the command line asks for; 0 when the judge has nothing to say."""
+    options = _options()
+    seed = options.seed if options.seed is not None else secrets.randbelow(1_000_000)
+    print(f"seed {seed}: repeat with --seed {seed}", flush=True)
+    script = _script(options, seed)
+    with services(options.state, print) as running:
+        report = run(script, running, options.state / "run")
+    show(report)
+    print(f"\nseed {seed}: {'passed' if report.passed else 'FAILED'}", flush=True)
+    return 0 if report.passed else 1
+
+
+def short_script(seed: int) -> Script:
+    """Some 25 seconds: each point once by one deed, each service once."""
+    return Script(
+        seed=seed,
+        rate=RATE,
+        seconds=10,
+        points=POINTS,
+        deeds=[Deed.KILL],
+        times=1,
+        blows={Blow.POSTGRESQL_CRASHED: 1},
+        wipes_at_end=True,
+    )
+
+
+def _script(options: argparse.Namespace, seed: int) -> Script:
+    if options.short:
+        return short_script(seed)
+    points = [point for point in POINTS if options.only is None or point in options.only]
+    blows = {blow: number for blow, number in BLOWS.items() if options.only is None or blow.name.lower() in options.only}
+    return Script(
+        seed=seed,
+        rate=options.rate,
+        seconds=options.seconds,
+        points=points,
+        deeds=list(Deed),
+        times=options.times,
+        blows=blows,
+        wipes_at_end=options.only is None or "last_wipe" in options.only,
+    )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    names = [*POINTS, *(blow.name.lower() for blow in Blow), "last_wipe", "nothing"]
+    parser.add_argument("--seed", type=int, help="of the schedule and the clients' choices; drawn and printed when not given")
+    parser.add_argument("--short", action="store_true", help="each fault once, in less than a minute")
+    parser.add_argument("--only", action="append", choices=names, metavar="POINT", help=f"only these: {', '.join(names)}")
+    parser.add_argument("--times", type=int, default=TIMES, help="how often each point is killed and stopped")
+    parser.add_argument("--rate", type=float, default=RATE, help="transfers a second")
+    parser.add_argument("--seconds", type=float, default=10.0, help="how long the load lasts at least")
+    parser.add_argument("--state", type=Path, default=STATE, help="folder of the private PostgreSQL and RabbitMQ")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
