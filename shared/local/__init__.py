@@ -30,9 +30,7 @@ class Services:
 
 
 @contextmanager
-def services(
-    state: Path, say: Say, *, database_url: str | None = None, amqp_url: str | None = None
-) -> Iterator[Services]:
+def services(state: Path, say: Say, *, database_url: str | None = None, amqp_url: str | None = None) -> Iterator[Services]:
     """Both services for as long as the block runs: an existing one where its URL is given, else a private one.
 
     They start side by side and stop side by side, however the block ends; if one can't start, the other is stopped.
@@ -54,9 +52,7 @@ def services(
             _stop_what_started(pool, database, broker)
 
 
-def _stop_what_started(
-    pool: ThreadPoolExecutor, database: Future[Postgres] | None, broker: Future[RabbitMQ] | None
-) -> None:
+def _stop_what_started(pool: ThreadPoolExecutor, database: Future[Postgres] | None, broker: Future[RabbitMQ] | None) -> None:
     """Stop both at once, each as soon as its own start has come to an end."""
     stops = [pool.submit(_stop_if_started, start) for start in (database, broker) if start is not None]
     for stop in stops:

@@ -124,6 +124,8 @@ def _download(package: str, downloads: Path, *, private: Path) -> None:
 
 def _download_missing(package: str, downloads: Path, *, options: Sequence[str]) -> None:
     names = _not_installed(package, options)
+    if not names:
+        raise Unobtainable(f"{package} is installed already, but what it holds was not found")
     _run(["apt-get", "-qq", *options, "download", *names], folder=downloads)
 
 

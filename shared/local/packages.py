@@ -72,9 +72,7 @@ def postgres(say: Say, *, major: int | None = None, machine: Machine | None = No
 
     name = f"PostgreSQL {major}" if major else f"PostgreSQL {POSTGRES_OLDEST} or newer"
     package = f"postgresql-{major}" if major else "postgresql"
-    return _get(
-        _Service(name=name, package=package, variable="GATEPOST_DATABASE_URL", find=find), say, machine or Machine()
-    )
+    return _get(_Service(name=name, package=package, variable="GATEPOST_DATABASE_URL", find=find), say, machine or Machine())
 
 
 def rabbitmq(say: Say, *, machine: Machine | None = None) -> Programs:
@@ -143,9 +141,7 @@ def _advice(service: _Service, reason: str) -> str:
 
 
 def _find_postgres(roots: Sequence[Path], major: int | None) -> Programs | None:
-    versions = [
-        (version, programs) for programs in _postgres_candidates(roots) if (version := _postgres_version(programs))
-    ]
+    versions = [(version, programs) for programs in _postgres_candidates(roots) if (version := _postgres_version(programs))]
     usable = [(v, p) for v, p in versions if (v == major if major else v >= POSTGRES_OLDEST)]
     return max(usable, key=lambda found: found[0])[1] if usable else None
 
@@ -182,9 +178,7 @@ def _postgres_version(programs: Programs) -> int | None:
 
 
 def _find_rabbitmq(roots: Sequence[Path]) -> Programs | None:
-    servers = [
-        server for root in roots for server in root.glob("usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server")
-    ]
+    servers = [server for root in roots for server in root.glob("usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server")]
     erlang_root = next((root for root in roots if (root / "usr/bin/erl").is_file()), None)
     if not servers or erlang_root is None:
         return None

@@ -101,9 +101,7 @@ def marked(folder: Path) -> list[int]:
     variables = {f"{name}={value}".encode() for name, value in mark_variable(folder).items()}
     setting = {mark_setting(folder).encode()}
     pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-    return [
-        pid for pid in pids if (setting & _items(pid, "cmdline") or variables & _items(pid, "environ")) and alive(pid)
-    ]
+    return [pid for pid in pids if (setting & _items(pid, "cmdline") or variables & _items(pid, "environ")) and alive(pid)]
 
 
 def none_left(look: Callable[[], object]) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pika
 import pika.exceptions
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
 from shared.local import packages, ports, processes
 from shared.local.packages import Say
@@ -114,6 +115,7 @@ class RabbitMQ:
 
     def _launch(self) -> None:
         processes.end(processes.marked(self.folder), signal.SIGTERM, patience_s=MAPPER_STOP_S)
+        self._check_ports()  # the node would take seconds to find out
         processes.launch(
             [self.programs.bin / "rabbitmq-server"],
             folder=self.folder,
@@ -161,7 +163,7 @@ class RabbitMQ:
         parameters.socket_timeout = parameters.stack_timeout = parameters.blocked_connection_timeout = CONNECT_S
         try:
             pika.BlockingConnection(parameters).close()
-        except pika.exceptions.AMQPError:
+        except (pika.exceptions.AMQPError, AMQPConnectorException, OSError):
             return False
         return True
 
@@ -169,11 +171,14 @@ class RabbitMQ:
         """Whether anything but the port mapper lives: the start scripts first, then the node itself."""
         return any(processes.program(pid) != "epmd" for pid in processes.marked(self.folder))
 
-    def _failure(self) -> Exception:
+    def _failure(self) -> RabbitMQFailed:
         processes.end(processes.marked(self.folder), signal.SIGTERM, patience_s=MAPPER_STOP_S)
-        if not all(map(ports.is_free, astuple(self.ports))):
-            return PortTaken(f"one of RabbitMQ's ports {astuple(self.ports)} was taken by somebody else")
+        self._check_ports()
         return RabbitMQFailed(f"RabbitMQ did not start: {self._log_tail()}")
+
+    def _check_ports(self) -> None:
+        if not all(map(ports.is_free, astuple(self.ports))):
+            raise PortTaken(f"one of RabbitMQ's ports {astuple(self.ports)} was taken by somebody else")
 
     def _log_tail(self) -> str:
         console = self.folder / "log" / "console"

@@ -1,0 +1,1 @@
+"""The private servers themselves: their starts, stops and deaths."""
