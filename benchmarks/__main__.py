@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from benchmarks import ledger, table
+from benchmarks import http, ledger, table
 from benchmarks.ground import Ground, ground
 from benchmarks.rounds import FULL, QUICK, Effort
 from shared.local import ServiceMissing
 
 PARTS: Final[Mapping[str, Callable[[Ground, Effort], list[table.Row]]]] = {
     "ledger": ledger.measure,
+    "http": http.measure,
 }
 STATE: Final = Path(__file__).parent.parent / ".cache" / "bench"
 
