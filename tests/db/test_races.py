@@ -198,7 +198,7 @@ def test_an_owner_changed_while_the_worker_waited_for_the_account_is_seen(db: Ra
     with threads(1) as start, connect(database_url, name="holder") as holder, holder.transaction():
         holder.execute(LOCK_ACCOUNT, [ann.id])
         holder.execute("UPDATE bot SET account_id = %s WHERE id = %s", [carl.id, bot])
-        start(decide_waiting, database_url)
+        start(decide_alone, database_url, command)
         wait_for_blocked(db, 1)
 
     assert ending(db, command) == refused("notfound", "bot")
