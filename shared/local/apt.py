@@ -13,9 +13,9 @@ INSTALL_S = 900
 POLICY = Path("/usr/sbin/policy-rc.d")
 NO_CLUSTER = Path("/etc/postgresql-common/createcluster.d/gatepost.conf")
 
-# A server that was only fetched for us must neither run nor start at the next boot.
-BOOT_SCRIPTS = {"postgresql": ("postgresql",), "rabbitmq-server": ("rabbitmq-server",)}
-BOOT_SOCKETS = {"rabbitmq-server": ("epmd.socket", "epmd.service")}
+# What the packages would start at the next boot. It is switched off again, unless it was there before us.
+BOOT_SCRIPTS = ("postgresql", "rabbitmq-server")
+BOOT_UNITS = ("epmd.socket", "epmd.service")
 
 
 class Unobtainable(Exception):
@@ -40,16 +40,18 @@ def install(package: str) -> None:
 
     The machine's package lists are tried as they are, for they usually serve; only when they don't are they refreshed.
     """
+    scripts = [script for script in BOOT_SCRIPTS if not Path(f"/etc/init.d/{script}").exists()]
+    units = [unit for unit in BOOT_UNITS if not any(Path("/etc/systemd/system").glob(f"*.wants/{unit}"))]
     with _no_service_starts(), _no_cluster_is_made():
         try:
             _install(package)
         except Unobtainable:
             _run(["apt-get", "-qq", "update"])
             _install(package)
-    for script in BOOT_SCRIPTS.get(package, ()):
+    for script in scripts:
         _try(["update-rc.d", script, "disable"])
-    for unit in BOOT_SOCKETS.get(package, ()):
-        _try(["systemctl", "--quiet", "disable", unit])
+    for unit in units:
+        _try(["deb-systemd-helper", "disable", unit])
 
 
 def _install(package: str) -> None:
@@ -173,7 +175,7 @@ def _try(command: Sequence[str]) -> None:
     try:
         _run(command)
     except Unobtainable:
-        return  # a machine without systemd, or without init scripts, starts nothing at boot either
+        return  # what isn't there needs no switching off
 
 
 def _reason(command: Sequence[str], errors: str) -> str:
