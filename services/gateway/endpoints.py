@@ -88,7 +88,7 @@ class Resource:
 async def answer(gateway: Gateway, endpoint: Endpoint, request: falcon.asgi.Request, response: falcon.asgi.Response) -> Reply:
     """The order of checks. The path and the method were checked by the router.
 
-    1. Size of the query and of the body.
+    1. Size of the body.
     2. The credential: is it one, whose is it, is the account suspended, has its plan lapsed.
     3. The parameters.
     4. The endpoint itself, which finds out whether the objects exist.
@@ -96,9 +96,8 @@ async def answer(gateway: Gateway, endpoint: Endpoint, request: falcon.asgi.Requ
     Raises:
         ApiError: with the first check that fails.
     """
-    query = _query(request)
     body = await _read_body(request) if endpoint.method == "POST" else b""
-    pairs = params.parse_query(query)
+    pairs = params.parse_query(cast(bytes, request.scope["query_string"]).decode("ascii"))
     text, others = identity.split_query(pairs, request.get_header("Authorization"))
     caller = await _authenticate(gateway, identity.parse(text), open_when_lapsed=endpoint.open_when_lapsed)
     params.check_pairs(pairs)
@@ -122,18 +121,6 @@ async def _authenticate(gateway: Gateway, credential: Credential, *, open_when_l
     return identity.verify(credential, await gateway.callers(credential.account), open_when_lapsed=open_when_lapsed)
 
 
-def _query(request: falcon.asgi.Request) -> str:
-    """The query as it was sent.
-
-    Raises:
-        ApiError: `large`.
-    """
-    query = cast(bytes, request.scope["query_string"])
-    if len(query) > params.BODY_BYTES_MAX:
-        raise _too_large()
-    return query.decode("ascii")
-
-
 class Request(falcon.asgi.Request):
     """A request whose body is whole or an error: Falcon alone takes what came before a lost connection for all there was."""
 
@@ -154,16 +141,17 @@ async def _read_body(request: falcon.asgi.Request) -> bytes:
         ApiError: `large`; `invalid` when the connection was lost in the middle, which nobody hears.
     """
     if (request.content_length or 0) > params.BODY_BYTES_MAX:
-        raise _too_large()
+        raise too_large()
     body = bytearray()
     async for chunk in request.stream:
         body += chunk
         if len(body) > params.BODY_BYTES_MAX:
-            raise _too_large()
+            raise too_large()
     return bytes(body)
 
 
-def _too_large() -> ApiError:
+def too_large() -> ApiError:
+    """More than is read of a request."""
     return ApiError(Code.LARGE, f"The request is larger than {params.BODY_BYTES_MAX} bytes.")
 
 

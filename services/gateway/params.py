@@ -163,7 +163,7 @@ def _check_text(field: str, text: str) -> None:
 
 def _nameable(field: str) -> str:
     """The field as an answer can name it."""
-    return field if field.isprintable() and field.isascii() else "body"
+    return field if field and field.isprintable() and field.isascii() else "body"
 
 
 def _explain(errors: ValidationError) -> ApiError:

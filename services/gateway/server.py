@@ -2,15 +2,14 @@
 
 import sys
 from typing import Final
-from urllib.parse import quote
 
 import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from services.gateway.answers import encode_error, invalid
+from services.gateway.answers import ApiError, encode_error, invalid
 from services.gateway.app import create_app
-from services.gateway.endpoints import unknown_function
+from services.gateway.endpoints import too_large, unknown_function
 
 #: Requests under way when the process is told to stop may still end within this.
 GRACE_S: Final = 15
@@ -19,24 +18,32 @@ GRACE_S: Final = 15
 BACKLOG: Final = 2_048
 
 
-#: What a URL keeps as it was sent.
-_VISIBLE: Final = bytes(range(0x21, 0x7F))
+#: The parser reads no longer URL.
+URL_BYTES_MAX: Final = 65_535
 
 
 class Protocol(HttpToolsProtocol):
     """HTTP as uvicorn speaks it, but what the parser cannot read is answered in the API's form too."""
 
-    def on_url(self, url: bytes) -> None:
-        """Called with each part of the URL. Raw bytes, as a careless script sends them, count as percent-encoded."""
-        super().on_url(url if url.isascii() else quote(url, safe=_VISIBLE).encode())
+    url = b""
 
     def send_400_response(self, msg: str) -> None:
         """Called when the request is no HTTP, such as a Content-Length that is no number; the connection cannot go on."""
-        unknown_method = isinstance(sys.exception(), httptools.HttpParserInvalidMethodError)
-        status, body = encode_error(unknown_function() if unknown_method else invalid("body", msg))
+        status, body = encode_error(self._judge(sys.exception(), msg))
         head = f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"
         self.transport.write(f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body)
         self.transport.close()
+
+    def _judge(self, error: BaseException | None, message: str) -> ApiError:
+        match error:
+            case httptools.HttpParserInvalidMethodError():
+                return unknown_function()
+            case _ if len(self.url) > URL_BYTES_MAX:
+                return too_large()
+            case httptools.HttpParserInvalidURLError():
+                return invalid("url", "The URL has a character that must be percent-encoded.")
+            case _:
+                return invalid("body", message)
 
 
 def run(database_url: str, amqp_url: str, *, host: str, port: int, deadline_s: float) -> None:

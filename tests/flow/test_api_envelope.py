@@ -107,9 +107,9 @@ def error(answer: Answer) -> tuple[str, str] | None:
     return check(answer).error
 
 
-def raw(house: House, request: bytes, *, shut: bool = False) -> bytes:
+def raw(gateway: Process, request: bytes, *, shut: bool = False) -> bytes:
     """What the gateway answers to these bytes, until it closes; with `shut` they are the last there will be."""
-    with socket.create_connection((house.api._address.hostname or "", house.api._address.port or 0), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", int(gateway.base_url.rsplit(":", 1)[1])), timeout=20) as connection:
         connection.sendall(request)
         if shut:
             connection.shutdown(socket.SHUT_WR)
