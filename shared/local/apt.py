@@ -41,7 +41,7 @@ def install(package: str) -> None:
     The machine's package lists are tried as they are, for they usually serve; only when they don't are they refreshed.
     """
     scripts = [script for script in BOOT_SCRIPTS if not Path(f"/etc/init.d/{script}").exists()]
-    units = [unit for unit in BOOT_UNITS if not any(Path("/etc/systemd/system").glob(f"*.wants/{unit}"))]
+    units = [unit for unit in BOOT_UNITS if not _enabled(unit)]
     with _no_service_starts(), _no_cluster_is_made():
         try:
             _install(package)
@@ -50,8 +50,13 @@ def install(package: str) -> None:
             _install(package)
     for script in scripts:
         _try(["update-rc.d", script, "disable"])
-    for unit in units:
-        _try(["deb-systemd-helper", "disable", unit])
+    for link in (link for unit in units for link in _enabled(unit)):
+        link.unlink()
+
+
+def _enabled(unit: str) -> list[Path]:
+    """The links by which systemd starts a unit at boot. Disabling it is removing them, also where systemd itself isn't."""
+    return list(Path("/etc/systemd/system").glob(f"*.wants/{unit}"))
 
 
 def _install(package: str) -> None:
