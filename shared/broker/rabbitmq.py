@@ -4,7 +4,8 @@ What dramatiq offers beyond that is left off. Retries, delays and dead work are 
 delayed message, and the dead-letter queue is only counted.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import dramatiq
@@ -47,7 +48,7 @@ class Broker(RabbitmqBroker):
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:  # noqa: ARG002
         """Consume one message at a time, whatever the caller asked for."""
         self.queues_pending.add(q_name(queue_name))
-        return super().consume(queue_name, prefetch=1, timeout=timeout)
+        return _Consumer(super().consume(queue_name, prefetch=1, timeout=timeout))
 
     def get_declared_delay_queues(self) -> set[str]:
         """There are none: a delay is a row in PostgreSQL."""
@@ -59,6 +60,39 @@ class Broker(RabbitmqBroker):
 
     def _declare_dq_queue(self, queue_name: str) -> None:
         """Nothing to declare."""
+
+
+class _Consumer(Consumer):
+    """A consumer that lets go of a message when the connection it came by is lost, since RabbitMQ delivers it again.
+
+    dramatiq would hold its worker's only thread for five seconds, to then try to acknowledge what can no longer be acknowledged.
+    """
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+
+    def __next__(self) -> MessageProxy | None:
+        """The next message, or None when there was none for a while."""
+        message: MessageProxy | None = next(self._consumer)
+        return message
+
+    def ack(self, message: MessageProxy) -> None:
+        """Acknowledge, if the connection still stands."""
+        with contextlib.suppress(BrokerConnectionError):
+            self._consumer.ack(message)
+
+    def nack(self, message: MessageProxy) -> None:
+        """Set aside, if the connection still stands."""
+        with contextlib.suppress(BrokerConnectionError):
+            self._consumer.nack(message)
+
+    def requeue(self, messages: Iterable[MessageProxy]) -> None:
+        """RabbitMQ does it by itself."""
+        self._consumer.requeue(messages)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._consumer.close()
 
 
 class Publisher:
