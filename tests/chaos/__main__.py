@@ -16,6 +16,7 @@ from tests.chaos.show import Script, run, show
 STATE: Final = Path(__file__).parents[2] / ".cache" / "chaos"
 RATE: Final = 60.0
 TIMES: Final = 8
+PAUSE_S: Final = 0.4
 BLOWS: Final = {Blow.RABBITMQ_KILLED: 2, Blow.RABBITMQ_RESTARTED: 2, Blow.RABBITMQ_WIPED: 2, Blow.POSTGRESQL_CRASHED: 4}
 
 
@@ -42,6 +43,7 @@ def short_script(seed: int) -> Script:
         deeds=[Deed.KILL],
         times=1,
         blows={Blow.POSTGRESQL_CRASHED: 1},
+        pause_s=4.0,
         wipes_at_end=True,
     )
 
@@ -59,6 +61,7 @@ def _script(options: argparse.Namespace, seed: int) -> Script:
         deeds=list(Deed),
         times=options.times,
         blows=blows,
+        pause_s=PAUSE_S,
         wipes_at_end=options.only is None or "last_wipe" in options.only,
     )
 

@@ -23,9 +23,8 @@ LINGER_S: Final = (0.0, 0.0, 0.3, 1.5)
 #: How long a process is stopped: shorter and longer than a session may be idle in its transaction (5 s).
 STOPPED_S: Final = (0.5, 1.0, 6.0, 1.5, 0.7, 6.0, 1.0, 0.5)
 
-#: Between two faults of a lane.
-PAUSE_S_MAX: Final = 0.4
-SERVICE_PAUSE_S: Final = (6.0, 14.0)
+#: Before each blow to a service.
+BLOW_PAUSE_S: Final = (6.0, 14.0)
 
 #: How long RabbitMQ is away when it was killed.
 AWAY_S: Final = 1.0
@@ -77,8 +76,13 @@ LANES: Final[Mapping[str, Sequence[FailPoint]]] = {
 POINTS: Final[Sequence[FailPoint]] = get_args(FailPoint)
 
 
-def plan(random: Random, *, points: Sequence[str], deeds: Sequence[Deed], times: int, blows: Mapping[Blow, int]) -> list[Lane]:
-    """The schedule: each point and deed so many times, each blow so many times, in an order drawn from `random`."""
+def plan(
+    random: Random, *, points: Sequence[str], deeds: Sequence[Deed], times: int, blows: Mapping[Blow, int], pause_s: float
+) -> list[Lane]:
+    """The schedule: each point and deed so many times, each blow so many times, in an order drawn from `random`.
+
+    Before each fault its lane pauses, up to `pause_s`.
+    """
     lanes: list[Lane] = []
     for of_lane in LANES.values():
         faults = [
@@ -86,7 +90,7 @@ def plan(random: Random, *, points: Sequence[str], deeds: Sequence[Deed], times:
                 point,
                 deed,
                 random.choice(LINGER_S) if deed is Deed.KILL else STOPPED_S[turn % len(STOPPED_S)],
-                random.uniform(0, PAUSE_S_MAX),
+                random.uniform(0, pause_s),
             )
             for point in of_lane
             if point in points
@@ -95,7 +99,7 @@ def plan(random: Random, *, points: Sequence[str], deeds: Sequence[Deed], times:
         ]
         random.shuffle(faults)
         lanes.append(faults)
-    struck = [ServiceFault(blow, random.uniform(*SERVICE_PAUSE_S)) for blow, number in blows.items() for _ in range(number)]
+    struck = [ServiceFault(blow, random.uniform(*BLOW_PAUSE_S)) for blow, number in blows.items() for _ in range(number)]
     random.shuffle(struck)
     return [lane for lane in (*lanes, struck) if lane]
 

@@ -21,8 +21,9 @@ from tests.world import Account
 #: A client gives an attempt up after this.
 ANSWER_S: Final = 20.0
 
-#: A client that has a key asks again after this, for as long as the second says.
+#: A client that has a key asks again after the first, then after twice as long each time up to the second, for as long as the third says.
 REPEAT_S: Final = 0.3
+REPEAT_S_MAX: Final = 3.0
 PATIENCE_S: Final = 60.0
 
 #: How long the clients still wait for their answers when no new requests are made.
@@ -74,8 +75,9 @@ class Load:
 
     def stop_asking(self) -> None:
         """No new requests; those made are still waited for."""
-        self.offered_s = time.monotonic() - self.began
-        self._stop.set()
+        if not self._stop.is_set():
+            self.offered_s = time.monotonic() - self.began
+            self._stop.set()
 
     def finish(self) -> None:
         """Wait until every client has its answer, or has given up."""
@@ -148,7 +150,7 @@ class Load:
             final = attempt.said in {Said.OK, Said.REFUSED, Said.FORBIDDEN}
             if wish.key is None or final or time.monotonic() > give_up:
                 break
-            await asyncio.sleep(REPEAT_S)
+            await asyncio.sleep(min(REPEAT_S_MAX, REPEAT_S * 2 ** (tries - 1)))
         self._learn(wish, attempt.said)
         if wish.asks_again and final:
             await asyncio.sleep(REPEAT_S)

@@ -23,6 +23,7 @@ from tests.chaos.stage import SWEEP_S, Stage, stage
 from tests.world import World
 
 PROGRESS_S: Final = 5.0
+SHORTEST_S: Final = 1.0
 FINDINGS_SHOWN: Final = 5
 
 #: Everything accepted is finished so many sweeps after the last service is back.
@@ -43,6 +44,7 @@ class Script:
     deeds: Sequence[Deed]
     times: int
     blows: Mapping[Blow, int]
+    pause_s: float
     wipes_at_end: bool
 
 
@@ -90,7 +92,14 @@ def run(script: Script, services: Services, folder: Path) -> Report:
         cast = make_cast(World(pool), Random(script.seed))
         pool.dispose()
         load = Load(cast, here.ports, Random(script.seed), folder / "answers.jsonl", script.rate)
-        lanes = plan(Random(script.seed), points=script.points, deeds=script.deeds, times=script.times, blows=script.blows)
+        lanes = plan(
+            Random(script.seed),
+            points=script.points,
+            deeds=script.deeds,
+            times=script.times,
+            blows=script.blows,
+            pause_s=script.pause_s,
+        )
         tally = Tally()
         _say(f"{len(cast.accounts)} accounts, {len(cast.things)} things; {sum(map(len, lanes))} faults in {len(lanes)} lanes; {folder}")
         load.start()
@@ -100,8 +109,9 @@ def run(script: Script, services: Services, folder: Path) -> Report:
                 wipe_a_full_queue(here, load.stop_asking, PILE_UP_S)
         finally:
             load.stop_asking()
+        _say(f"{time.monotonic() - load.began:4.0f} s: no new requests; waiting until everything is back")
         back = here.wait_until_back()
-        _say("everything is back; the clients wait for their last answers")
+        _say(f"{time.monotonic() - load.began:4.0f} s: everything is back; the clients wait for their last answers")
         load.finish()
         api = Api(f"http://127.0.0.1:{here.ports[0]}")
         case = Case(
@@ -133,14 +143,12 @@ def _go_through(lanes: Sequence[Lane], here: Stage, tally: Tally, load: Load, *,
     end = time.monotonic() + at_least_s
     with ThreadPoolExecutor(max(1, len(lanes))) as pool, _setting(stop):
         futures: list[Future[None]] = [pool.submit(carry_out, here, lane, tally, stop) for lane in lanes]
-        while True:
-            done, left = wait(futures, timeout=min(PROGRESS_S, max(0.1, end - time.monotonic())))
+        left: set[Future[None]] = set(futures)
+        while left or time.monotonic() < end:
+            time.sleep(min(PROGRESS_S, max(SHORTEST_S, end - time.monotonic())))
+            done, left = wait(futures, timeout=0)
             for future in done:
                 future.result()
-            if not left and time.monotonic() >= end:
-                return
-            if not left:
-                time.sleep(min(PROGRESS_S, end - time.monotonic()))
             _say(_progress(load, tally, sum(map(len, lanes))))
 
 

@@ -24,7 +24,7 @@ GATEWAYS: Final = 2
 RELAYS: Final = 2
 LEDGERS: Final = 2
 
-SWEEP_S: Final = 1.0
+SWEEP_S: Final = 2.0
 DEADLINE_S: Final = 3.0
 
 DATABASE: Final = "chaos"
