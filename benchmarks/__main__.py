@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from benchmarks import http, ledger, table
+from benchmarks import campaign, http, ledger, purge, scaling, table
 from benchmarks.ground import Ground, ground
 from benchmarks.rounds import FULL, QUICK, Effort
 from shared.local import ServiceMissing
@@ -17,6 +17,9 @@ from shared.local import ServiceMissing
 PARTS: Final[Mapping[str, Callable[[Ground, Effort], list[table.Row]]]] = {
     "ledger": ledger.measure,
     "http": http.measure,
+    "campaign": campaign.measure,
+    "purge": purge.measure,
+    "scaling": scaling.measure,
 }
 STATE: Final = Path(__file__).parent.parent / ".cache" / "bench"
 

@@ -44,6 +44,11 @@ class Ground:
             server.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY wal_log")
         return self.url(name)
 
+    def exists(self, name: str) -> bool:
+        """Whether this run has made it already."""
+        with self._server() as server:
+            return server.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchone() is not None
+
     def drop(self, name: str) -> None:
         """Remove a database, and whoever is still connected to it."""
         with self._server() as server:

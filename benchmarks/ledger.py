@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import DateTime
 
-from benchmarks import pgbench, workers, world
+from benchmarks import pgbench, queues, workers, world
 from benchmarks.ground import Ground
 from benchmarks.rounds import Effort, take_turns
 from benchmarks.table import Required, Row, against
@@ -17,10 +17,7 @@ from shared.db import commands
 from shared.db.connect import connect
 from shared.db.schema import metadata
 
-#: More than any worker finishes in a round, and divisible by each number of clients.
-COMMANDS: Final = 48_000
 CLIENTS: Final = (1, 8, 16)
-FULL_QUEUE: Final = "bench_full_queue"
 SMALL_QUEUE: Final = "bench_small_queue"
 TURN: Final = "bench_turn"
 
@@ -28,13 +25,12 @@ TURN: Final = "bench_turn"
 def measure(ground: Ground, effort: Effort) -> list[Row]:
     """Each turn starts on a database of its own, with the same full queue."""
     script = make_script(ground)
-    ground.say(f"ledger: {COMMANDS:,} waiting transfers of as many bots, each with a campaign")
-    with connect(ground.create(FULL_QUEUE), name="bench", limits={}) as db:
-        world.add_pairs(db, COMMANDS)
-        world.fill_queue(db, pairs=COMMANDS)
+    template = queues.disjoint(ground)
 
     def on_full_queue(call: Callable[[str], float]) -> float:
-        return round(call(ground.create(TURN, template=FULL_QUEUE)))
+        rate = call(url := ground.create(TURN, template=template))
+        queues.check(url)
+        return round(rate)
 
     def ledger(mode: workers.Mode, processes: int) -> Callable[[], float]:
         return partial(on_full_queue, lambda url: workers.measure(url, mode, processes=processes, seconds=effort.seconds))
@@ -89,7 +85,7 @@ def make_script(ground: Ground) -> Path:
     assert by_ledger != everything(ground.url(SMALL_QUEUE)), "the transfer wrote nothing"
     assert by_script == by_ledger, "the script does not write what the ledger wrote"
     ground.say(f"ledger: the script of {len(statements)} statements writes what the ledger writes")
-    file.write_text(pgbench.script(statements, commands=COMMANDS))
+    file.write_text(pgbench.script(statements, commands=queues.COMMANDS))
     return file
 
 

@@ -1,6 +1,6 @@
 """The clients: one process that moves bots to and fro over HTTP, from raw sockets, so that it costs little beside what it measures.
 
-`python -m benchmarks.load PAIRS` reads one order a line and answers each with one line. It remembers where it left every bot.
+`python -m benchmarks.load FIRST LAST` reads one order a line and answers each with one line. It remembers where it left every bot.
 """
 
 import asyncio
@@ -50,8 +50,8 @@ class Found:
 class Load:
     """The process of clients, from outside."""
 
-    def __init__(self, processes: Processes, pairs: int) -> None:
-        self._process = processes.start("benchmarks.load", str(pairs))
+    def __init__(self, processes: Processes, pairs: int, *, first: int = 0) -> None:
+        self._process = processes.start("benchmarks.load", str(first), str(pairs))
 
     def run(self, order: Order) -> Found:
         """Have the clients work.
@@ -72,12 +72,12 @@ class Load:
 class Bots:
     """Every pair's bot, and which of the two accounts has it."""
 
-    def __init__(self, pairs: int) -> None:
-        self._requests = [(_request(p, world.SENDER, world.RECIPIENT), _request(p, world.RECIPIENT, world.SENDER)) for p in range(pairs)]
+    def __init__(self, pairs: range) -> None:
+        self._requests = [(_request(p, world.SENDER, world.RECIPIENT), _request(p, world.RECIPIENT, world.SENDER)) for p in pairs]
         self._away: dict[int, list[bool]] = {}
 
     def share(self, client: int, clients: int) -> Iterator[int]:
-        """The pairs of one client, for ever."""
+        """The pairs of one client, for ever, by their place in the list."""
         return cycle(range(client, len(self._requests), clients))
 
     def request(self, port: int, pair: int) -> bytes:
@@ -231,4 +231,4 @@ async def obey(bots: Bots) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(obey(Bots(int(sys.argv[1]))))
+    uvloop.run(obey(Bots(range(*map(int, sys.argv[1:])))))

@@ -41,10 +41,14 @@ class Processes:
 
     def gatepost(self, database_url: str) -> int:
         """A gateway, a relay and a ledger, one of each. Returns the gateway's port."""
-        port = choose(1)[0]
-        self.start("services", "gateway", "--port", str(port), database_url=database_url)
         self.start("services", "relay", database_url=database_url)
         self.start("services", "ledger", database_url=database_url)
+        return self.gateway(database_url)
+
+    def gateway(self, database_url: str) -> int:
+        """A gateway alone. Returns its port."""
+        port = choose(1)[0]
+        self.start("services", "gateway", "--port", str(port), database_url=database_url)
         self.await_answer(port, "/readyz")
         return port
 

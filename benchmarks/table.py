@@ -3,12 +3,17 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Literal
+from statistics import median
+from typing import Final, Literal, TypeAlias
 
 from benchmarks.rounds import Spread, spread
 
-COLUMNS = ("what", "measured", "ceiling", "ratio", "required", "met")
+#: Figures of each round.
+Rounds: TypeAlias = Sequence[Sequence[float]]
+
+COLUMNS: Final = ("what", "measured", "ceiling", "ratio", "required", "met")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,14 @@ def against(what: str, figures: Sequence[float], ceiling: Sequence[float], unit:
     """A figure and its ceiling, round by round."""
     ratios = [mine / best for mine, best in zip(figures, ceiling, strict=True)]
     return Row(what, unit, spread(list(figures)), spread(list(ceiling)), spread(ratios), required)
+
+
+def pooled(what: str, figures: Rounds, ceiling: Rounds, unit: str, required: Required | None = None) -> Row:
+    """Many figures a round: the medians of the rounds, and the ratio of the medians of all."""
+    mine, best = ([median(of_round) for of_round in rounds] for rounds in (figures, ceiling))
+    ratios = [one / other for one, other in zip(mine, best, strict=True)]
+    ratio = Spread(median(chain(*figures)) / median(chain(*ceiling)), min(ratios), max(ratios))
+    return Row(what, unit, spread(mine), spread(best), ratio, required)
 
 
 def show(rows: Sequence[Row]) -> str:

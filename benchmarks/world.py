@@ -13,6 +13,7 @@ RECIPIENT: Final = 2_000_000
 BOT: Final = 3_000_000
 CAMPAIGN: Final = 4_000_000
 CHAT: Final = 5_000_000
+SECOND_BOT: Final = 6_000_000
 COMMAND: Final = 100_000_000_000
 
 #: The key of every account. What it protects lives for minutes.
@@ -65,6 +66,11 @@ def token(account: int) -> str:
     return f"BenchTokenOfAcc{account}"
 
 
+def other(account: int) -> int:
+    """The other account of the pair."""
+    return account - RECIPIENT + SENDER if account >= RECIPIENT else account - SENDER + RECIPIENT
+
+
 def credential(account: int) -> str:
     """The whole key of an account."""
     return f"{account}-{KEY}"
@@ -74,6 +80,28 @@ def add_pairs(db: Raw, count: int) -> None:
     """Pairs 0 to `count`, each with its bot and campaign."""
     db.execute(_ADD_PAIRS, {"first": 0, "last": count - 1, "hash": keys.hash_key(KEY)})
     settle(db)
+
+
+def add_second_bots(db: Raw, pairs: int) -> None:
+    """In each of the first pairs a bot for the other account too, in the same chat, so that the campaign alone can go to and fro."""
+    db.execute(
+        f"""
+        WITH bots AS (
+            INSERT INTO bot (id, account_id, created_by, tg_id, username, name) OVERRIDING SYSTEM VALUE
+            SELECT {SECOND_BOT} + p, {RECIPIENT} + p, {RECIPIENT} + p, {SECOND_BOT} + p, 'bot' || {SECOND_BOT} + p || '_bot', 'Bot'
+            FROM generate_series(0, %(pairs)s::int - 1) AS p)
+        INSERT INTO bot_chat (bot_id, chat_id, admin)
+        SELECT {SECOND_BOT} + p, {CHAT} + p, true FROM generate_series(0, %(pairs)s::int - 1) AS p
+        """,
+        {"pairs": pairs},
+    )
+
+
+def give_leads_back(db: Raw, campaign: int) -> None:
+    """Undo what a transfer with leads=0 did to the leads, as if their purge had never been asked for."""
+    db.execute("UPDATE campaign SET lead_epoch = lead_epoch - 1 WHERE id = %s", [campaign])
+    db.execute("DELETE FROM purge WHERE campaign_id = %s", [campaign])
+    db.execute("DELETE FROM outbox")
 
 
 def fill_queue(db: Raw, *, pairs: int) -> None:

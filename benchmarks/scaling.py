@@ -1,0 +1,85 @@
+"""More ledger processes: on one pair of accounts they must not hinder each other, with a far database they must help."""
+
+from collections.abc import Callable
+from functools import partial
+from statistics import median
+from time import perf_counter
+from typing import Final
+
+from benchmarks import queues, workers
+from benchmarks.ground import Ground
+from benchmarks.processes import processes, read_line
+from benchmarks.rounds import Effort, take_turns
+from benchmarks.table import Required, Row, against
+from shared.db.connect import connect
+from shared.local.ports import choose
+
+PROCESSES: Final = (1, 2, 4)
+DELAY_MS: Final = 2.0
+ROUND_TRIPS: Final = 200
+TURN: Final = "bench_turn"
+
+
+def measure(ground: Ground, effort: Effort) -> list[Row]:
+    """Worker loops on a full queue, as in the ledger's part."""
+    return [*_one_pair(ground, effort), *_far_database(ground, effort)]
+
+
+def _one_pair(ground: Ground, effort: Effort) -> list[Row]:
+    template = queues.one_pair(ground)
+
+    def turn(number: int) -> Callable[[], float]:
+        return partial(_rate, ground, template, number, effort, lambda url: url)
+
+    found = take_turns(effort.rounds, {f"one pair, {number} processes": turn(number) for number in PROCESSES}, ground.say)
+    return _rows("one pair", "one pair of accounts", found, Required("≥", 0.85))
+
+
+def _far_database(ground: Ground, effort: Effort) -> list[Row]:
+    template, port = queues.disjoint(ground), choose(1)[0]
+    with processes(ground) as running:
+        read_line(running.start("benchmarks.proxy", str(port), str(ground.postgres.port), str(DELAY_MS)))
+
+        def far(url: str) -> str:
+            return url.replace(f":{ground.postgres.port}/", f":{port}/")
+
+        near_ms, far_ms = _round_trip_ms(ground.url("postgres")), _round_trip_ms(far(ground.url("postgres")))
+        ground.say(f"far database: a round trip takes {far_ms:.2f} ms instead of {near_ms:.2f} ms")
+
+        def turn(number: int) -> Callable[[], float]:
+            return partial(_rate, ground, template, number, effort, far)
+
+        found = take_turns(effort.rounds, {f"far, {number} processes": turn(number) for number in PROCESSES}, ground.say)
+        ground.drop(TURN)
+    return _rows("far", f"disjoint accounts, database {far_ms - near_ms:.1f} ms further", found, Required("≥", 3))
+
+
+def _rate(ground: Ground, template: str, number: int, effort: Effort, way: Callable[[str], str]) -> float:
+    url = ground.create(TURN, template=template)
+    rate = workers.measure(way(url), "batch", processes=number, seconds=effort.seconds)
+    queues.check(url)
+    return round(rate)
+
+
+def _rows(name: str, what: str, found: dict[str, list[float]], required: Required) -> list[Row]:
+    one, *others = PROCESSES
+    return [
+        against(
+            f"{what}: {number} ledger processes; 1 process",
+            found[f"{name}, {number} processes"],
+            found[f"{name}, {one} processes"],
+            "transfers/s",
+            required if number == max(PROCESSES) else None,
+        )
+        for number in others
+    ]
+
+
+def _round_trip_ms(url: str) -> float:
+    with connect(url, name="bench") as db:
+        times = []
+        for _ in range(ROUND_TRIPS):
+            started = perf_counter()
+            db.execute("SELECT 1")
+            times.append((perf_counter() - started) * 1e3)
+    return median(times)
