@@ -6,11 +6,14 @@ import string
 from itertools import cycle
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from shared.domain import keys
 from shared.domain.keys import ALPHABET, Credential
+
+#: A slow machine is no failure.
+steady = settings(deadline=None)
 
 secrets_ = st.integers(min_value=0).map(lambda seed: keys.new_key(random.Random(seed).choice))
 accounts = st.integers(min_value=1, max_value=10**18 - 1)
@@ -46,23 +49,27 @@ def test_every_letter_is_drawn_from_the_whole_alphabet() -> None:
     assert offered == [string.digits + string.ascii_uppercase + string.ascii_lowercase] * 52
 
 
+@steady
 @given(accounts, secrets_)
 def test_a_credential_reads_back(account: int, key: str) -> None:
     assert keys.parse_credential(f"{account}-{key}") == Credential(account, key)
 
 
+@steady
 @given(accounts, secrets_, st.integers(min_value=3, max_value=38), st.sampled_from(ALPHABET))
 def test_one_mistyped_letter_is_always_noticed(account: int, key: str, place: int, letter: str) -> None:
     assume(key[place] != letter)
     assert keys.parse_credential(f"{account}-{key[:place]}{letter}{key[place + 1 :]}") is None
 
 
+@steady
 @given(accounts, secrets_, st.integers(min_value=3, max_value=37))
 def test_two_letters_swapped_are_always_noticed(account: int, key: str, place: int) -> None:
     assume(key[place] != key[place + 1])
     assert keys.parse_credential(f"{account}-{key[:place]}{key[place + 1]}{key[place]}{key[place + 2 :]}") is None
 
 
+@steady
 @given(st.text())
 def test_any_other_text_is_no_credential(text: str) -> None:
     assert keys.parse_credential(text) is None
@@ -85,11 +92,13 @@ def test_the_key_of_a_credential_does_not_show_when_it_is_printed() -> None:
     assert key not in str([credential])
 
 
+@steady
 @given(secrets_)
 def test_only_a_hash_is_kept(key: str) -> None:
     assert keys.hash_key(key) == hashlib.sha256(key.encode()).digest()
 
 
+@steady
 @given(secrets_, secrets_)
 def test_a_key_matches_its_own_hash_and_no_other(key: str, other: str) -> None:
     assert keys.key_matches(key, keys.hash_key(key))
