@@ -4,7 +4,7 @@ import fcntl
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from shared.local import postgres, rabbitmq
@@ -23,8 +23,8 @@ class StateInUse(RuntimeError):
 class Services:
     """The two addresses, and handles for those servers that are ours to stop and to hurt."""
 
-    database_url: str
-    amqp_url: str
+    database_url: str = field(repr=False)
+    amqp_url: str = field(repr=False)
     postgres: Postgres | None
     rabbitmq: RabbitMQ | None
 

@@ -34,7 +34,7 @@ class Programs:
     """A server's programs and what must be in the environment for them to run."""
 
     bin: Path
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
@@ -73,7 +73,7 @@ class PortTaken(PostgresFailed):
 class Postgres:
     """A running private server, or one that can be started again at the same address."""
 
-    url: str
+    url: str = field(repr=False)
     bin: Path
     port: int
     folder: Path

@@ -8,7 +8,7 @@ import secrets
 import shutil
 import signal
 import time
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 
 import pika
@@ -74,7 +74,7 @@ class Ports:
 class RabbitMQ:
     """A running private node, or one that can be started again at the same address."""
 
-    url: str
+    url: str = field(repr=False)
     folder: Path
     programs: packages.Programs
     ports: Ports
