@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 import structlog
 import typer
 
+from services import operate
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None)
 
 DatabaseUrl = Annotated[str, typer.Option(envvar="GATEPOST_DATABASE_URL", help="PostgreSQL, as postgresql://user:password@host:port/name.")]
@@ -34,7 +36,7 @@ def run(
     state: Annotated[Path, typer.Option(envvar="GATEPOST_STATE", help="Folder for data, logs and run.json.")] = Path(".gatepost"),
     demo: Annotated[bool, typer.Option(envvar="GATEPOST_DEMO", help="Make demo accounts and show a transfer.")] = True,
 ) -> None:
-    """Start everything on this machine, show a transfer, and stay up until Ctrl-C."""
+    """Start everything, show a transfer, stay up until Ctrl-C."""
     from services.run import system
 
     try:
@@ -99,10 +101,21 @@ def healthy(
 @app.command()
 def migrate(database_url: DatabaseUrl) -> None:
     """Bring the database's schema up to date."""
+    from services.addresses import Unusable, try_database
     from shared.db import migrate as migrations
 
+    try:
+        try_database(database_url)
+    except Unusable as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(1) from None
     migrations.migrate(database_url)
     typer.echo("The schema is up to date.")
+
+
+app.command()(operate.queues)
+app.add_typer(operate.account, name="account")
+app.add_typer(operate.commands, name="commands")
 
 
 def _stop_on_signals() -> threading.Event:

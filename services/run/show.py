@@ -8,6 +8,7 @@ from uuid import UUID
 
 from services.run.client import Answer, Client, Unanswered
 from services.run.files import AccountFile
+from services.tables import table
 from shared.db import commands
 from shared.db.connect import connect
 
@@ -52,12 +53,6 @@ def transfer(client: Client, database_url: str, pair: Sequence[AccountFile], bot
         "",
         *table([("", "bots before", "bots after"), *(_row(*sides) for sides in zip(before, after, strict=True))]),
     ]
-
-
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as lines, each column as wide as its widest cell; the first row is the heading."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _row(before: _Side, after: _Side) -> tuple[str, str, str]:

@@ -13,7 +13,7 @@ READ_BYTES: Final = 4_096
 
 
 class Stopped(Exception):
-    """Somebody asked us to stop."""
+    """Somebody asked us to stop; the message names the signal."""
 
 
 class Signals:
@@ -24,21 +24,20 @@ class Signals:
     """
 
     def __init__(self) -> None:
-        self._stopping = False
+        self._asked: signal.Signals | None = None
         self._read, self._write = socket.socketpair()
         self._read.setblocking(False)
         self._write.setblocking(False)
 
     def __enter__(self) -> Self:
         signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
-        for number in STOP:
-            signal.signal(number, self._stop)
-        signal.signal(signal.SIGCHLD, self._note)
+        self._before = {number: signal.signal(number, self._stop) for number in STOP}
+        self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number in (*STOP, signal.SIGCHLD):
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
         signal.set_wakeup_fd(-1)
         self._read.close()
         self._write.close()
@@ -49,8 +48,8 @@ class Signals:
         Raises:
             Stopped: it was asked for since the beginning.
         """
-        if self._stopping:
-            raise Stopped
+        if self._asked is not None:
+            raise Stopped(self._asked.name)
 
     def wait(self, within_s: float | None) -> None:
         """Until a signal arrives, for so long at most (None: for ever).
@@ -63,8 +62,8 @@ class Signals:
             self._read.recv(READ_BYTES)
         self.check()
 
-    def _stop(self, _number: int, _frame: FrameType | None) -> None:
-        self._stopping = True
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        self._asked = self._asked or signal.Signals(number)
 
     def _note(self, _number: int, _frame: FrameType | None) -> None:
         """The byte in the pipe is all that is wanted."""

@@ -104,20 +104,13 @@ class Supervisor:
             self._note_crash(name, self._children.pop(name))
         due = [name for name, restart in self._restarts.items() if restart.due <= time.monotonic()]
         for name in due:
-            self._start(name, delay_s=self._restarts.pop(name).delay_s)
+            self._start_again(name, self._restarts.pop(name).delay_s)
         return bool(ended or due)
 
-    def watch(self, changed: Callable[[], None]) -> None:
-        """Look after them until we are asked to stop; `changed` is called when the pids are others.
-
-        Raises:
-            Stopped: always, in the end.
-        """
-        while True:
-            if self.look():
-                changed()
-            pause = min((restart.due for restart in self._restarts.values()), default=None)
-            self._signals.wait(None if pause is None else max(0.0, pause - time.monotonic()))
+    def next_look_s(self) -> float | None:
+        """How long until something is due to be started; None when nothing is. A crash is announced by its signal."""
+        due = min((restart.due for restart in self._restarts.values()), default=None)
+        return None if due is None else max(0.0, due - time.monotonic())
 
     def stop(self) -> None:
         """Stop every process, one after the other, and wait for each."""
@@ -152,6 +145,14 @@ class Supervisor:
         reason = _reason(child.popen.returncode)
         last = self._last_line(name, child)
         self._say(f"The {name} (process {child.popen.pid}) {reason}; its last line: {last}. Starting it again in {delay_s:.1f} s.")
+
+    def _start_again(self, name: str, delay_s: float) -> None:
+        """A machine that has no memory or no disk left at this moment must not take the supervisor along."""
+        try:
+            self._start(name, delay_s=delay_s)
+        except OSError as error:
+            self._restarts[name] = _Restart(time.monotonic() + delay_s, min(2 * delay_s, DELAY_LAST_S))
+            self._say(f"The {name} can't be started ({error.strerror}). Trying again in {delay_s:.1f} s.")
 
     def _end(self, name: str) -> None:
         """Ask a child to stop, and insist once patience has run out. A stopped one (SIGSTOP) hears nothing until it is let go on."""

@@ -7,18 +7,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Never
 
 from services import addresses
 from services.addresses import Addresses, Unusable
 from services.run import demo, files, show
 from services.run.client import Client, Unanswered
 from services.run.files import AccountFile
+from services.run.servers import Servers
 from services.run.signals import Signals, Stopped
-from services.run.supervisor import Supervisor
+from services.run.supervisor import PROCESSES, Supervisor
 from shared import local
-from shared.local import ServiceMissing, StateInUse, ports
+from shared.db.connect import AWAY
+from shared.local import ServiceMissing, Services, StateInUse, ports
 from shared.local.postgres import PostgresFailed
+from shared.local.processes import NeverEnded
 from shared.local.rabbitmq import RabbitMQFailed
 
 HOST: Final = "127.0.0.1"
@@ -30,6 +33,9 @@ PORT_LAST: Final = 8_179
 #: How long the gateway may take until it is ready, and how often it is asked.
 READY_S: Final = 60.0
 READY_POLL_S: Final = 0.05
+
+#: How often the private servers are looked at.
+SERVERS_LOOK_S: Final = 2.0
 
 Say = Callable[[str], None]
 
@@ -72,7 +78,9 @@ def run(settings: Settings, write: Say) -> None:
                 _start_and_stay(settings, port, signals, say)
         except Stopped:
             say("Everything is stopped.")
-        except (StateInUse, Unusable, ServiceMissing, PostgresFailed, RabbitMQFailed, ports.NoFreePort) as error:
+        except AWAY:
+            raise CannotRun("PostgreSQL went away while the demo was made or shown.") from None
+        except (StateInUse, Unusable, ServiceMissing, PostgresFailed, RabbitMQFailed, NeverEnded, ports.NoFreePort, OSError) as error:
             raise CannotRun(str(error)) from None
 
 
@@ -95,16 +103,19 @@ def _start_and_stay(settings: Settings, port: int, signals: Signals, say: Say) -
         }
         supervisor = Supervisor(settings.state / "log", environment, signals=signals, say=lambda line: say(both.hide(line)))
         try:
-            _work(settings, both, Client(f"http://{HOST}:{port}"), supervisor, signals, say)
-        except Stopped:
-            say("Stopping")
+            _work(settings, services, Client(f"http://{HOST}:{port}"), supervisor, signals, say)
+        except Stopped as asked:
+            say(f"Stopping ({asked})")
             raise
         finally:
-            files.remove_run_file(settings.state)
-            supervisor.stop()
+            try:
+                files.remove_run_file(settings.state)
+            finally:
+                supervisor.stop()
 
 
-def _work(settings: Settings, both: Addresses, client: Client, supervisor: Supervisor, signals: Signals, say: Say) -> None:
+def _work(settings: Settings, services: Services, client: Client, supervisor: Supervisor, signals: Signals, say: Say) -> None:
+    both = Addresses(services.database_url, services.amqp_url)
     _migrate(supervisor, both, say)
     known = _demo(settings, both, say) if settings.demo else None
     signals.check()
@@ -118,7 +129,24 @@ def _work(settings: Settings, both: Addresses, client: Client, supervisor: Super
 
     publish()
     _say_where_to_go(settings, client, accounts, say)
-    supervisor.watch(publish)
+    _watch(supervisor, Servers(services, both.hide, say), signals, publish, say)
+
+
+def _watch(supervisor: Supervisor, servers: Servers, signals: Signals, publish: Callable[[], None], say: Say) -> Never:
+    """Look after the processes, at once when one ends, and after the private servers, which are nobody's children, now and then.
+
+    Raises:
+        Stopped: always, in the end.
+    """
+    while True:
+        if supervisor.look():
+            try:
+                publish()
+            except OSError as error:
+                say(f"run.json can't be written: {error.strerror}")
+        servers.look()
+        due_s = supervisor.next_look_s()
+        signals.wait(SERVERS_LOOK_S if due_s is None else min(due_s, SERVERS_LOOK_S))
 
 
 # Before anything is started
@@ -195,7 +223,7 @@ def _start_processes(supervisor: Supervisor, client: Client, signals: Signals, s
         except Unanswered:
             pass
         else:
-            if answer.body.get("status") == "ok":
+            if answer.body.get("status") == "ok" and supervisor.pids().keys() == set(PROCESSES):
                 running = ", ".join(f"{name} {pid}" for name, pid in supervisor.pids().items())
                 say(f"Our processes are up: {running} ({_since(started)})")
                 return

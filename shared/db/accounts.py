@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from shared.db.connect import Raw
-from shared.db.schema import POSTBACKS, account, campaign
+from shared.db.schema import POSTBACKS, account, bot, campaign
 from shared.domain.campaigns import CampaignStatus
 from shared.domain.notices import Language
 from shared.domain.plans import PlanCode
@@ -67,6 +67,20 @@ def set_plan(tx: Connection, account_id: int, plan: PlanCode, lasts: timedelta |
     return tx.execute(changed).rowcount == 1
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """An account as the operator sees it: no key, no token."""
+
+    id: int
+    name: str
+    login: str
+    plan: PlanCode
+    paid_until: datetime | None
+    suspended: bool
+    bots: int
+    active: int
+
+
 _ACTIVE = (
     select(func.count())
     .where(campaign.c.account_id == account.c.id, campaign.c.status == CampaignStatus.ACTIVE)
@@ -79,6 +93,21 @@ _KEPT = (
     .scalar_subquery()
     .label("campaigns")
 )
+_CONNECTED = select(func.count()).where(bot.c.account_id == account.c.id, bot.c.disconnected.is_(None)).scalar_subquery().label("bots")
+_LISTED = (
+    select(*(account.c[name] for name in ("id", "name", "login", "plan", "paid_until", "suspended")), _CONNECTED, _ACTIVE)
+    .where(account.c.id > bindparam("after"))
+    .order_by(account.c.id)
+    .limit(bindparam("limit"))
+)
+
+
+def get_all(tx: Connection, *, after: int, limit: int) -> list[Listed]:
+    """A page of all accounts by id; `bots` counts the connected ones, `active` the active campaigns."""
+    rows = tx.execute(_LISTED, {"after": after, "limit": limit}).mappings()
+    return [Listed(**{**row, "plan": PlanCode(row["plan"])}) for row in rows]
+
+
 _PROFILE = select(
     *(account.c[name] for name in ("id", "name", "login", "lang", "plan", "paid_until", *POSTBACKS, "notify_tariff", "notify_leads")),
     _KEPT,
