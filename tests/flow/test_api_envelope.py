@@ -20,7 +20,7 @@ from shared.local import Services
 from tests.api import Answer, Api
 from tests.conftest import on_database
 from tests.stack import Process, Stack, stack
-from tests.world import World
+from tests.world import Account, World
 
 #: Every code the product description names for the endpoints there are, and the HTTP status it comes with.
 STATUS_OF: Final[Mapping[str, int]] = {
@@ -53,6 +53,21 @@ class House:
         """How many rows there are in every table."""
         return {name: self.one(f'SELECT count(*) FROM "{name}"') for name in schema.metadata.tables}
 
+    def fill(self, account: Account, campaigns: int) -> None:
+        """So many active campaigns of the account on one bot, each in a chat of its own."""
+        self.db.execute(
+            """
+            WITH chats AS (
+                INSERT INTO chat (tg_id, type, title)
+                SELECT -2000000000000 - (SELECT coalesce(max(id), 0) FROM chat) - n, 'channel', 'Filler' FROM generate_series(1, %s) n
+                RETURNING id
+            )
+            INSERT INTO campaign (account_id, created_by, bot_id, chat_id, code)
+            SELECT %s, %s, %s, id, 'f' || lpad(id::text, 8, '0') FROM chats
+            """,
+            [campaigns, account.id, account.id, self.world.bot(account)],
+        )
+
     def one(self, sql: str, *values: object) -> int:
         """The number a statement answers."""
         row = self.db.execute(sql, values).fetchone()
@@ -61,16 +76,16 @@ class House:
 
 
 @contextlib.contextmanager
-def house(local: Services, template: str, folder: Path, amqp_url: str | None = None) -> Iterator[House]:
-    """A gateway on a database of its own; with `amqp_url`, a broker with empty queues, a relay and a ledger too."""
+def house(local: Services, template: str, folder: Path, *, whole: bool = False) -> Iterator[House]:
+    """A gateway on a database of its own; the `whole` house has a relay and a ledger too."""
     name = f"{template}_house_{next(_numbers)}"
     url = on_database(local.database_url, name)
     with psycopg.connect(local.database_url, autocommit=True) as server:
         server.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-        with stack(url, amqp_url or local.amqp_url, folder) as processes, connect(url, name="test") as db:
+        with stack(url, local.amqp_url, folder) as processes, connect(url, name="test") as db:
             tables = engine(url, name="test")
             gateway = processes.gateway()
-            if amqp_url is not None:
+            if whole:
                 processes.relay()
                 processes.ledger()
             yield House(Api(gateway.base_url), World(tables), tables, db, processes, gateway)
