@@ -23,8 +23,8 @@ LINGER_S: Final = (0.0, 0.0, 0.3, 1.5)
 #: How long a process is stopped: shorter and longer than a session may be idle in its transaction (5 s).
 STOPPED_S: Final = (0.5, 1.0, 6.0, 1.5, 0.7, 6.0, 1.0, 0.5)
 
-#: Before each blow to a service.
-BLOW_PAUSE_S: Final = (6.0, 14.0)
+#: What a lane leaves the system in peace for between two faults, however late it is: what is killed at once at its start proves little.
+PEACE_S: Final = 2.0
 
 #: How long RabbitMQ is away when it was killed.
 AWAY_S: Final = 1.0
@@ -53,7 +53,7 @@ class Fault:
     point: FailPoint
     deed: Deed
     seconds: float
-    pause_s: float
+    at_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class ServiceFault:
     """A service goes away and comes back."""
 
     blow: Blow
-    pause_s: float
+    at_s: float
 
 
 Lane = Sequence[Fault | ServiceFault]
@@ -77,31 +77,35 @@ POINTS: Final[Sequence[FailPoint]] = get_args(FailPoint)
 
 
 def plan(
-    random: Random, *, points: Sequence[str], deeds: Sequence[Deed], times: int, blows: Mapping[Blow, int], pause_s: float
+    random: Random, *, points: Sequence[str], deeds: Sequence[Deed], times: int, blows: Mapping[Blow, int], seconds: float
 ) -> list[Lane]:
-    """The schedule: each point and deed so many times, each blow so many times, in an order drawn from `random`.
+    """The schedule: each point and deed so many times, each blow so many times, in an order and at times drawn from `random`.
 
-    Before each fault its lane pauses, up to `pause_s`.
+    A lane spreads its faults over the seconds; one that is late makes the next ones late.
     """
     lanes: list[Lane] = []
     for of_lane in LANES.values():
-        faults = [
-            Fault(
-                point,
-                deed,
-                random.choice(LINGER_S) if deed is Deed.KILL else STOPPED_S[turn % len(STOPPED_S)],
-                random.uniform(0, pause_s),
-            )
-            for point in of_lane
-            if point in points
-            for deed in deeds
-            for turn in range(times)
-        ]
-        random.shuffle(faults)
-        lanes.append(faults)
-    struck = [ServiceFault(blow, random.uniform(*BLOW_PAUSE_S)) for blow, number in blows.items() for _ in range(number)]
+        wanted = [(point, deed, turn) for point in of_lane if point in points for deed in deeds for turn in range(times)]
+        random.shuffle(wanted)
+        lanes.append(
+            [
+                Fault(point, deed, _how_long(random, deed, turn), at_s)
+                for (point, deed, turn), at_s in zip(wanted, _spread(random, len(wanted), seconds), strict=True)
+            ]
+        )
+    struck = [blow for blow, number in blows.items() for _ in range(number)]
     random.shuffle(struck)
-    return [lane for lane in (*lanes, struck) if lane]
+    lanes.append([ServiceFault(blow, at_s) for blow, at_s in zip(struck, _spread(random, len(struck), seconds), strict=True)])
+    return [lane for lane in lanes if lane]
+
+
+def _how_long(random: Random, deed: Deed, turn: int) -> float:
+    return random.choice(LINGER_S) if deed is Deed.KILL else STOPPED_S[turn % len(STOPPED_S)]
+
+
+def _spread(random: Random, number: int, seconds: float) -> list[float]:
+    """One moment in each of so many equal parts of the time."""
+    return [(part + random.random()) * seconds / number for part in range(number)]
 
 
 @dataclass(slots=True)
@@ -109,7 +113,6 @@ class Tally:
     """What was done, counted when it was done."""
 
     done: Counter[tuple[str, str]] = field(default_factory=Counter)
-    now: dict[str, str] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, what: str, how: str) -> None:
@@ -118,9 +121,10 @@ class Tally:
 
 
 def carry_out(stage: Stage, lane: Lane, tally: Tally, stop: threading.Event) -> None:
-    """Work through one lane."""
+    """Work through one lane, each fault at its time from now, or later."""
+    began = time.monotonic()
     for fault in lane:
-        if stop.wait(fault.pause_s):
+        if stop.wait(max(PEACE_S, began + fault.at_s - time.monotonic())):
             return
         if isinstance(fault, Fault):
             _inflict(stage, fault)

@@ -14,20 +14,22 @@ from shared.db.connect import engine
 from shared.local import Services
 from tests.api import Api
 from tests.chaos import evidence
-from tests.chaos.cast import make_cast
+from tests.chaos.cast import Cast, make_cast
 from tests.chaos.faults import Blow, Deed, Lane, Tally, carry_out, plan, wipe_a_full_queue
 from tests.chaos.judge import judge
 from tests.chaos.load import Load
-from tests.chaos.records import Case, Said, read_attempts
+from tests.chaos.records import Case, Entry, Holdings, Moved, Said, read_attempts
 from tests.chaos.stage import SWEEP_S, Stage, stage
 from tests.world import World
 
 PROGRESS_S: Final = 5.0
-SHORTEST_S: Final = 1.0
 FINDINGS_SHOWN: Final = 5
 
 #: Everything accepted is finished so many sweeps after the last service is back.
 SWEEPS_DUE: Final = 2
+
+#: Looks at the system until it stands still.
+LOOKS_MAX: Final = 5
 
 #: How long commands pile up before the last wipe.
 PILE_UP_S: Final = 3.0
@@ -35,7 +37,10 @@ PILE_UP_S: Final = 3.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """What a run shall do. The load goes on for as long as the faults take, at least `seconds`; then comes the last wipe, if wanted."""
+    """What a run shall do. The load lasts for `seconds`, over which the faults are spread, and until the last is through.
+
+    Then comes the last wipe, if wanted.
+    """
 
     seed: int
     rate: float
@@ -44,7 +49,6 @@ class Script:
     deeds: Sequence[Deed]
     times: int
     blows: Mapping[Blow, int]
-    pause_s: float
     wipes_at_end: bool
 
 
@@ -98,7 +102,7 @@ def run(script: Script, services: Services, folder: Path) -> Report:
             deeds=script.deeds,
             times=script.times,
             blows=script.blows,
-            pause_s=script.pause_s,
+            seconds=script.seconds,
         )
         tally = Tally()
         _say(f"{len(cast.accounts)} accounts, {len(cast.things)} things; {sum(map(len, lanes))} faults in {len(lanes)} lanes; {folder}")
@@ -113,13 +117,13 @@ def run(script: Script, services: Services, folder: Path) -> Report:
         back = here.wait_until_back()
         _say(f"{time.monotonic() - load.began:4.0f} s: everything is back; the clients wait for their last answers")
         load.finish()
-        api = Api(f"http://127.0.0.1:{here.ports[0]}")
+        history, entries, today = _look(here, cast)
         case = Case(
             attempts=read_attempts(load.file),
-            history=evidence.get_history(here.stack.database_url),
-            entries=evidence.get_entries(api, cast.accounts),
+            history=history,
+            entries=entries,
             first=cast.first,
-            today=evidence.get_holdings(api, cast),
+            today=today,
             limits=cast.limits,
             back=back,
             due=back + SWEEPS_DUE * SWEEP_S,
@@ -137,16 +141,30 @@ def run(script: Script, services: Services, folder: Path) -> Report:
     )
 
 
+def _look(here: Stage, cast: Cast) -> tuple[list[Moved], list[Entry], Holdings]:
+    """The system's side, seen while nothing moves; if something still does after so many looks, the judge shall say so."""
+    api = Api(f"http://127.0.0.1:{here.ports[0]}")
+    history = evidence.get_history(here.stack.database_url)
+    for _ in range(LOOKS_MAX):
+        entries, today = evidence.get_entries(api, cast.accounts), evidence.get_holdings(api, cast)
+        before, history = history, evidence.get_history(here.stack.database_url)
+        if history == before:
+            break
+    return history, entries, today
+
+
 def _go_through(lanes: Sequence[Lane], here: Stage, tally: Tally, load: Load, *, at_least_s: float) -> None:
     """Work through all lanes at once, with a line of progress now and then. An error in one ends all."""
     stop = threading.Event()
     end = time.monotonic() + at_least_s
     with ThreadPoolExecutor(max(1, len(lanes))) as pool, _setting(stop):
         futures: list[Future[None]] = [pool.submit(carry_out, here, lane, tally, stop) for lane in lanes]
-        left: set[Future[None]] = set(futures)
+        done, left = set[Future[None]](), set(futures)
         while left or time.monotonic() < end:
-            time.sleep(min(PROGRESS_S, max(SHORTEST_S, end - time.monotonic())))
-            done, left = wait(futures, timeout=0)
+            if left:
+                done, left = wait(left, timeout=PROGRESS_S)
+            else:
+                time.sleep(min(PROGRESS_S, max(0.0, end - time.monotonic())))
             for future in done:
                 future.result()
             _say(_progress(load, tally, sum(map(len, lanes))))
