@@ -1,0 +1,81 @@
+"""What can be made to go wrong, each by a switch of its own; all are off, or as Telegram itself is.
+
+Things done once to somebody (a dropped connection, a dead key, a revoked token) are `mischief.py`.
+"""
+
+from dataclasses import dataclass, field, fields
+from random import Random
+from typing import Any
+
+
+@dataclass(slots=True)
+class Nasty:
+    """The switches. Percentages and orders are drawn from the seed."""
+
+    # Pushes
+    withhold_percent: float = 0.0
+    """So many pushes are never sent; only a difference still has them."""
+    duplicate_percent: float = 0.0
+    """So many pushes are sent twice."""
+    reorder_pushes: int = 0
+    """So many pushes are collected, then sent in the reverse order; what is left over goes after `reorder_ms`."""
+    reorder_ms: int = 50
+    drop_after_pushes: int = 0
+    """Each connection is dropped after so many pushes."""
+    silent: bool = False
+    """Connections stay open, but nothing is read from them and nothing is written to them."""
+    short_messages: bool = False
+    """A message is pushed as UpdateShortMessage, without its user."""
+    service_messages: bool = True
+    """Groups announce joins and leaves in messages, too, as Telegram's do."""
+    explicit_left: bool = False
+    """Who is out is ChannelParticipantLeft instead of nothing."""
+    truncated_links: bool = True
+    """A bot sees another admin's invite link cut short, as it does in Telegram."""
+
+    # Differences
+    difference_limit: int = 100
+    """So many events in one slice."""
+    difference_zero_qts: bool = True
+    """Events of the qts sequence have qts 0 in a difference, as they have in Telegram's."""
+    difference_too_long: bool = False
+    """A difference says only that it would be too long."""
+
+    # Answers
+    flood_s: dict[str, int] = field(default_factory=dict)
+    """Name of a method -> seconds of FLOOD_WAIT it answers, e.g. {"SendMessage": 30}."""
+    errors: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Name of a method -> code and message of the error it answers, e.g. {"SendMessage": (500, "INTERNAL")}."""
+    slow_s: dict[str, float] = field(default_factory=dict)
+    """Name of a method, or "*" -> how long its answer is kept back; it has been carried out by then."""
+    accept_then_drop: int = 0
+    """So many of the next messages are accepted, and then the connection is dropped instead of an answer."""
+    close_in_handshake: int = 0
+    """So many of the next handshakes end with the connection closed in their middle."""
+
+    # Keys
+    one_address_per_key: bool = True
+    """A key used from two addresses at once is destroyed, as in Telegram."""
+
+    seed: int = 1
+    _random: Random = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._random = Random(self.seed)
+
+    def set(self, **switches: Any) -> None:
+        """Turn switches, by their names."""
+        known = {one.name for one in fields(self) if one.init}
+        for name, value in switches.items():
+            if name not in known:
+                raise KeyError(f"there is no switch {name}")
+            setattr(self, name, value)
+        if "seed" in switches:
+            self._random = Random(self.seed)
+
+    def hits(self, percent: float) -> bool:
+        """Whether chance strikes this time."""
+        return percent > 0 and self._random.random() * 100 < percent
+
+    def slowness(self, method: str) -> float:
+        return self.slow_s.get(method, self.slow_s.get("*", 0.0))
