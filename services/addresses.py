@@ -112,4 +112,4 @@ def quiet_pika() -> None:
 def _database_cause(error: Exception) -> str:
     """The end of libpq's chain of "this failed: that failed: why"."""
     first = str(error).strip().partition("\n")[0]
-    return first.rpartition("failed: ")[2].strip(" .") or type(error).__name__
+    return first.rpartition("failed: ")[2].removeprefix("FATAL:").strip(" .") or type(error).__name__

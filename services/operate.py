@@ -221,18 +221,19 @@ def _transaction(database_url: str | None, state: Path) -> "Iterator[Connection]
     from shared.db.migrate import is_current
 
     url = _url(database_url, state, "database_url", "GATEPOST_DATABASE_URL")
+    db = engine(url, name="operator", connections=1)
     try:
         try_database(url)
         if not is_current(url):
             _fail("The database's schema is not that of this version; `python -m services migrate` brings it up to date.")
-        db = engine(url, name="operator", connections=1)
         with db.begin() as tx:
             yield tx
-        db.dispose()
     except Unusable as error:
         _fail(str(error))
     except AWAY:
         _fail("PostgreSQL went away, or something held it up for too long; what was asked may not have happened.")
+    finally:
+        db.dispose()
 
 
 def _url(given: str | None, state: Path, name: str, variable: str) -> str:
