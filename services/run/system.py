@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -251,8 +252,8 @@ def _say_where_to_go(settings: Settings, client: Client, accounts: list[AccountF
         say(f"  The bots of {accounts[0].name}:")
         say(f"    curl -sS -H 'Authorization: Bearer {accounts[0].key}' {client.base_url}{show.BOTS_LIST}")
     else:
-        say("  There is no account yet; this makes one: .venv/bin/python -m services account add --name NAME")
-        say(f"    curl -sS {client.base_url}/readyz")
+        say("  No demo was wanted; this makes an account, and prints its key:")
+        say(f"    {sys.executable} -m services account add --name Anna --state {settings.state}")
 
 
 def _since(started: float) -> str:
