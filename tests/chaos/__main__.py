@@ -17,6 +17,7 @@ from tests.chaos.show import Script, run, show
 
 STATE: Final = Path(__file__).parents[2] / ".cache" / "chaos"
 RATE: Final = 60.0
+LEDGERS: Final = 2
 TIMES: Final = 8
 SECONDS: Final = 330.0
 SHORT_S: Final = 14.0
@@ -53,6 +54,7 @@ def short_script(seed: int) -> Script:
         times=1,
         blows={Blow.POSTGRESQL_CRASHED: 1},
         wipes_at_end=True,
+        ledgers=LEDGERS,
     )
 
 
@@ -70,6 +72,7 @@ def _script(options: argparse.Namespace, seed: int) -> Script:
         times=options.times,
         blows=blows,
         wipes_at_end=options.only is None or "last_wipe" in options.only,
+        ledgers=options.ledgers,
     )
 
 
@@ -81,6 +84,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=names, metavar="POINT", help=f"only these: {', '.join(names)}")
     parser.add_argument("--prove", action="store_true", help="only prove the judge: take guards out, and see whether it notices")
     parser.add_argument("--times", type=int, default=TIMES, help="how often each point is killed and stopped")
+    parser.add_argument("--ledgers", type=int, default=LEDGERS, help="how many of them")
     parser.add_argument("--rate", type=float, default=RATE, help="transfers a second")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="over which the faults are spread")
     parser.add_argument("--state", type=Path, default=STATE, help="folder of the private PostgreSQL and RabbitMQ")

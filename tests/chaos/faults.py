@@ -23,8 +23,9 @@ LINGER_S: Final = (0.0, 0.0, 0.3, 1.5)
 #: How long a process is stopped: shorter and longer than a session may be idle in its transaction (5 s).
 STOPPED_S: Final = (0.5, 1.0, 6.0, 1.5, 0.7, 6.0, 1.0, 0.5)
 
-#: What a lane leaves the system in peace for between two faults, however late it is: what is killed at once at its start proves little.
-PEACE_S: Final = 2.0
+#: A lane leaves the system in peace for so long between two faults, from when its processes work again, however late it is. What is
+#: killed at its start each time proves little.
+PEACE_S: Final = 1.0
 
 #: How long RabbitMQ is away when it was killed.
 AWAY_S: Final = 1.0
@@ -129,6 +130,7 @@ def carry_out(stage: Stage, lane: Lane, tally: Tally, stop: threading.Event) -> 
         if isinstance(fault, Fault):
             _inflict(stage, fault)
             tally.add(fault.point, fault.deed)
+            stage.wait_for(fault.point.partition(".")[0])
         else:
             strike(stage, fault.blow)
             tally.add(fault.blow, "")

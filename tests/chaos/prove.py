@@ -32,8 +32,8 @@ class Sabotage:
 SABOTAGES: Final = (
     # Messages are lost with the broker, and nobody looks for what they named.
     Sabotage("confirms-and-sweep", ("--only", "last_wipe", "--seconds", "4"), "accepted and lost"),
-    # Whoever comes back to many waiting commands takes many accounts at once, and so does the other.
-    Sabotage("lock-order", ("--only", "postgresql_crashed", "--only", "last_wipe", "--seconds", "16", "--rate", "150"), "deadlocks"),
+    # Several ledgers take many accounts each, while one of them now and then stands with its locks.
+    Sabotage("lock-order", ("--only", "ledger.locked", "--times", "3", "--seconds", "12", "--ledgers", "6", "--rate", "120"), "deadlocks"),
     # Messages come again to another ledger, some time after their commands were committed.
     Sabotage("once-only", ("--only", "ledger.committed", "--times", "10", "--seconds", "20"), "done twice"),
 )

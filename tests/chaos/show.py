@@ -1,5 +1,6 @@
 """One run: load, faults, the end, the judge; and what is printed of it."""
 
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,6 +51,7 @@ class Script:
     times: int
     blows: Mapping[Blow, int]
     wipes_at_end: bool
+    ledgers: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +91,10 @@ def run(script: Script, services: Services, folder: Path) -> Report:
     4. Everything comes back; two sweeps later all that was accepted before must be finished.
     5. The clients get their last answers; the evidence is collected and judged.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    said_before = _deadlocks(services)
-    with stage(services, folder) as here:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    deadlocks_before = _deadlocks(services)
+    with stage(services, folder, ledgers=script.ledgers) as here:
         pool = engine(here.stack.database_url, name="chaos")
         cast = make_cast(World(pool), Random(script.seed))
         pool.dispose()
@@ -137,7 +140,7 @@ def run(script: Script, services: Services, folder: Path) -> Report:
         finished_after=max((entry.finished - back for entry in case.entries if entry.created <= back), default=0.0),
         findings=judge(case),
         deaths=here.deaths,
-        deadlocks=_deadlocks(services) - said_before,
+        deadlocks=_deadlocks(services) - deadlocks_before,
     )
 
 
