@@ -45,7 +45,7 @@ def test_the_migrations_make_the_schema_that_the_code_describes(tables: Engine) 
             str(row[0])
             for row in tx.execute(text("SELECT conname FROM pg_constraint WHERE contype = 'c' AND connamespace = 'public'::regnamespace"))
         }
-        described = {str(c.name) for table in metadata.tables.values() for c in table.constraints if type(c).__name__ == "CheckConstraint"}
+        described = {str(c.name) for table in metadata.tables.values() for column in table.columns for c in column.constraints}
         assert checks == described
         views = {str(row[0]) for row in tx.execute(text("SELECT viewname FROM pg_views WHERE schemaname = 'public'"))}
         assert views == set(VIEWS)
