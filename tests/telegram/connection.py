@@ -87,6 +87,11 @@ class Connection:
         self.leave_bot()
         self._writer.transport.abort()
 
+    async def drain(self) -> None:
+        """Wait until the client has taken most of what was written to it."""
+        with contextlib.suppress(OSError):
+            await self._writer.drain()
+
     def fall_silent(self) -> None:
         self._silent = True
 

@@ -134,7 +134,7 @@ class Record:
         """The keys of what the bot is owed, in order."""
         return [owed.key for owed in self.owed[since:] if owed.bot_id == bot_id]
 
-    def part(self, which: str, since: int) -> list[dict[str, Any]]:
-        """One of the lists from an entry on, for those who stand outside."""
+    def part(self, which: str, since: int, rows: int) -> list[dict[str, Any]]:
+        """So many rows of one of the lists, for those who stand outside."""
         lists: dict[str, list[Any]] = {"owed": self.owed, "calls": self.calls, "sent": self.sent, "connections": self.connections}
-        return [asdict(entry) for entry in lists[which][since:]]
+        return [asdict(entry) for entry in lists[which][since : since + rows]]

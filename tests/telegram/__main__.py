@@ -1,0 +1,47 @@
+"""The server as a process: `python -m tests.telegram --port 0 --control-port 0`.
+
+Its first line of output is one JSON object with its ports and the path of its public key. SIGTERM and SIGINT end it.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+
+from tests.telegram.control import LINE_BYTES_MAX, Control
+from tests.telegram.core import HOME_DC, HOST, OTHER_DC, Core
+from tests.telegram.keys import PUBLIC_KEY
+from tests.telegram.server import serve
+
+
+async def main(port: int, control_port: int) -> None:
+    """Serve until a signal comes."""
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    async with serve(Core(), port=port) as core:
+        control = Control(core)
+        listening = await asyncio.start_server(control.talk, HOST, control_port, limit=LINE_BYTES_MAX)
+        ports = {
+            "host": HOST,
+            "dc": HOME_DC,
+            "port": core.ports[HOME_DC],
+            "other_dc": OTHER_DC,
+            "other_port": core.ports[OTHER_DC],
+            "control_port": listening.sockets[0].getsockname()[1],
+            "public_key": str(PUBLIC_KEY),
+        }
+        print(json.dumps(ports), flush=True)
+        await stopped.wait()
+        listening.close()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m tests.telegram", description="A Telegram server for tests and the demo.")
+    parser.add_argument("--port", type=int, default=0, help="of the first data centre; 0 chooses one")
+    parser.add_argument("--control-port", type=int, default=0, help="of the control; 0 chooses one")
+    parser.add_argument("--verbose", action="store_true", help="say what happens to connections")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.DEBUG if options.verbose else logging.WARNING)
+    asyncio.run(main(options.port, options.control_port))
