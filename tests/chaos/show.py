@@ -114,6 +114,7 @@ def run(script: Script, services: Services, folder: Path) -> Report:
             _go_through(lanes, here, tally, load, at_least_s=script.seconds)
             if script.wipes_at_end:
                 wipe_a_full_queue(here, load.stop_asking, PILE_UP_S)
+                tally.add(Blow.RABBITMQ_WIPED, "")
         finally:
             load.stop_asking()
         _say(f"{time.monotonic() - load.began:4.0f} s: no new requests; waiting until everything is back")
@@ -201,8 +202,9 @@ def show(report: Report) -> None:
     _say("\npoint or service        kill -9  SIGSTOP   times")
     for point in report.script.points:
         _say(f"  {point:<20} {report.done.get((point, Deed.KILL), 0):>8} {report.done.get((point, Deed.STOP), 0):>8}")
-    for blow in report.script.blows:
-        _say(f"  {blow:<20} {'':>8} {'':>8} {report.done.get((blow, ''), 0):>7}")
+    for blow in Blow:
+        if (blow, "") in report.done:
+            _say(f"  {blow:<20} {'':>8} {'':>8} {report.done[blow, '']:>7}")
     answers = ", ".join(f"{said} {number:,}" for said, number in sorted(report.said.items()))
     _say(f"\noffered {report.offered:.0f} transfers a second; answers: {answers}; {report.moved:,} things moved")
     _say(f"the last of what was accepted was finished {max(0.0, report.finished_after):.0f} s after the last service was back")
