@@ -65,6 +65,8 @@ class Connection:
                 self._take(packet)
         except (asyncio.IncompleteReadError, OSError, Garbled, Broken, Forged) as error:
             LOG.debug("connection %d ended: %r", self.opened.number, error)
+        except Exception:
+            LOG.exception("connection %d sent what nobody understands", self.opened.number)
         finally:
             self._forget()
             self._writer.close()
@@ -182,6 +184,10 @@ class Connection:
             self._answer(message_id, bytes(types.RpcError(refusal.code, refusal.message)))
             if isinstance(refusal, Duplicated):
                 self.leave_bot()
+        except Exception as error:
+            LOG.exception("a mistake of this server")
+            refused = repr(error)
+            self._answer(message_id, bytes(types.RpcError(500, "INTERNAL")))
         else:
             self._conclude(message_id, outcome)
         self._core.record.called(

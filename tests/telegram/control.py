@@ -43,6 +43,8 @@ class Control:
             "log_in": self._log_in,
             "nasty": core.nasty.set,
             "push": self._push,
+            "dam": core.courier.dam,
+            "open_dam": core.courier.open_dam,
             "together": self._together,
             "record": self._record,
             "counts": self._counts,

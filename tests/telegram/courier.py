@@ -4,7 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from telethon.tl import types
 
@@ -14,6 +14,9 @@ from tests.telegram.record import Record
 from tests.telegram.state import Bot, World
 from tests.telegram.tl import named_in, now
 
+#: So many pushes are written before the sockets are waited for.
+BREATH_PUSHES: Final = 50
+
 
 class Courier:
     """One for all bots."""
@@ -22,6 +25,7 @@ class Courier:
         self._world, self._record, self._nasty = world, record, nasty
         self._together: dict[Bot, list[Any]] | None = None
         self._held: dict[Bot, list[bytes]] = defaultdict(list)
+        self._dam: list[tuple[Bot, bytes]] | None = None
 
     def deliver(self, bot: Bot, update: Any, kind: str, **facts: Any) -> None:
         """The bot must learn of this: by a push now if it is connected and nothing goes wrong, or else by a difference."""
@@ -65,10 +69,25 @@ class Courier:
             return
         times = 2 if self._nasty.hits(self._nasty.duplicate_percent) else 1
         for _ in range(times):
-            if self._nasty.reorder_pushes:
+            if self._dam is not None:
+                self._dam.append((bot, body))
+            elif self._nasty.reorder_pushes:
                 self._hold(bot, body)
             else:
                 write(bot, body)
+
+    def dam(self) -> None:
+        """Keep pushes back, ready to go, so that a measurement need not wait for them to be thought of."""
+        self._dam = self._dam or []
+
+    async def open_dam(self) -> int:
+        """Let them go as fast as the sockets take them; how many."""
+        dammed, self._dam = self._dam or [], None
+        for number, (bot, body) in enumerate(dammed):
+            write(bot, body)
+            if number % BREATH_PUSHES == 0:
+                await breathe(bot)
+        return len(dammed)
 
     def _hold(self, bot: Bot, body: bytes) -> None:
         held = self._held[bot]
@@ -86,6 +105,13 @@ class Courier:
 def write(bot: Bot, body: bytes) -> None:
     for line in list(bot.lines):
         line.push(body)
+
+
+async def breathe(bot: Bot) -> None:
+    """Wait until the bot's sockets have taken most of what was written."""
+    for line in list(bot.lines):
+        await line.drain()
+    await asyncio.sleep(0)
 
 
 def container(world: World, bot: Bot, updates: list[Any]) -> bytes:

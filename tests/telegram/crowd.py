@@ -1,17 +1,21 @@
-"""Many people who do likely things, drawn from a seed: the demo's visitors, and the load of crash tests and measurements."""
+"""Many people who do likely things, drawn from a seed: the demo's visitors, and the load of crash tests and measurements.
+
+They act in rounds, each person once in a round, and a round has dates later than the one before. So no two things are told
+of one person for the same second, and every event has a name of its own (`naming.py`); fast rounds run ahead of the clock.
+"""
 
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from itertools import count
 from random import Random
 from typing import Final
 
 from tests.telegram.core import Core
+from tests.telegram.courier import BREATH_PUSHES, breathe
 from tests.telegram.state import Standing
-
-#: So many things are done before the sockets are waited for.
-BREATH_EVENTS: Final = 50
+from tests.telegram.tl import now
 
 #: What somebody does next, by where they stand, and how likely.
 NEWCOMER: Final = {"start": 8, "join": 1, "ask": 1}
@@ -20,15 +24,22 @@ WAITING: Final = {"approve": 8, "decline": 1, "start": 1}
 INSIDE: Final = {"leave": 4, "kick": 1, "ban": 1, "start": 1, "say": 1, "restrict": 1}
 BANNED: Final = {"unban": 1}
 
+#: After these somebody new comes instead, so often.
+PARTINGS: Final = {"leave", "ban", "kick", "block"}
+PARTING_FOR_EVER: Final = 0.5
+
+SECOND: Final = timedelta(seconds=1)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """Where a crowd meets: a bot, the chat it watches, an admin there, and the codes of the bot's campaigns."""
+    """Where a crowd meets: a bot, the chat it watches, an admin there, the codes of the bot's campaigns, and links to the chat."""
 
     bot: int
     chat: int
     admin: int
     codes: list[str]
+    links: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -46,16 +57,20 @@ class Crowd:
     stages: list[Stage]
     seed: int = 1
     people: int = 200
-    first_id: int = 10_000_000
+    first_id: int | None = None
+    """Its people's numbers begin here; if nothing is said, above all that there have been."""
     done: int = 0
     running: bool = False
     _random: Random = field(init=False)
     _visitors: list[Visitor] = field(init=False)
+    _round: list[int] = field(init=False, default_factory=list)
+    """Whose turn is still to come."""
+    _date: datetime = field(init=False, default_factory=now)
     _ids: Iterator[int] = field(init=False)
 
     def __post_init__(self) -> None:
         self._random = Random(self.seed)
-        self._ids = count(self.first_id)
+        self._ids = count(self.first_id or max(self.core.world.people, default=0) + 1)
         self._visitors = [self._new() for _ in range(self.people)]
 
     async def run(self, events: int | None, per_s: float | None) -> int:
@@ -67,19 +82,22 @@ class Crowd:
             if per_s:
                 ahead = began + (self.done - before) / per_s - asyncio.get_running_loop().time()
                 await asyncio.sleep(max(ahead, 0))
-            elif self.done % BREATH_EVENTS == 0:
-                await self._breathe()
+            elif self.done % BREATH_PUSHES == 0:
+                await breathe(self.core.world.bots[self._random.choice(self.stages).bot])
         self.running = False
         return self.done - before
 
     def step(self) -> str:
         """One thing happens; what."""
-        place = self._random.randrange(len(self._visitors))
+        if not self._round:
+            self._round = self._random.sample(range(self.people), self.people)
+            self._date = max(now(), self._date + SECOND)
+        place = self._round.pop()
         visitor = self._visitors[place]
         deed = self._choose(visitor)
         self._do(visitor, deed)
         self.done += 1
-        if deed in {"leave", "ban", "kick", "block"} and self._random.random() < 0.5:
+        if deed in PARTINGS and self._random.random() < PARTING_FOR_EVER:
             self._visitors[place] = self._new()
         return deed
 
@@ -100,25 +118,20 @@ class Crowd:
         return self._random.choices(list(likely), list(likely.values()))[0]
 
     def _do(self, visitor: Visitor, deed: str) -> None:
-        people, stage, who = self.core.people, visitor.stage, visitor.id
+        people, stage, who, at = self.core.people, visitor.stage, visitor.id, self._date
         match deed:
             case "start":
                 visitor.started = True
-                people.start(who, stage.bot, f"{self._random.choice(stage.codes)}-{self.done}")
+                people.start(who, stage.bot, f"{self._random.choice(stage.codes)}-{self.done}", at=at)
             case "say":
-                people.say(who, stage.bot, "hello")
+                people.say(who, stage.bot, "hello", at=at)
             case "block":
-                people.block(who, stage.bot)
-            case "join" | "ask" | "leave":
-                getattr(people, deed)(who, stage.chat)
+                people.block(who, stage.bot, at=at)
+            case "join" | "ask":
+                getattr(people, deed)(who, stage.chat, self._random.choice([None, *stage.links]), at=at)
+            case "leave":
+                people.leave(who, stage.chat, at=at)
             case "decline":
                 people.decline(who, stage.chat)
             case _:
-                getattr(people, deed)(who, stage.chat, stage.admin)
-
-    async def _breathe(self) -> None:
-        """Wait until the sockets have taken what was written."""
-        for stage in self.stages:
-            for line in list(self.core.world.bots[stage.bot].lines):
-                await line.drain()
-        await asyncio.sleep(0)
+                getattr(people, deed)(who, stage.chat, stage.admin, at=at)

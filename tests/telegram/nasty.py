@@ -4,6 +4,7 @@ Things done once to somebody (a dropped connection, a dead key, a revoked token)
 """
 
 from dataclasses import dataclass, field, fields
+from math import ceil
 from random import Random
 from typing import Any
 
@@ -43,7 +44,7 @@ class Nasty:
 
     # Answers
     flood_s: dict[str, int] = field(default_factory=dict)
-    """Name of a method -> seconds of FLOOD_WAIT it answers, e.g. {"SendMessage": 30}."""
+    """Name of a method -> seconds for which it answers FLOOD_WAIT to each bot, from the first time on, e.g. {"SendMessage": 30}."""
     errors: dict[str, tuple[int, str]] = field(default_factory=dict)
     """Name of a method -> code and message of the error it answers, e.g. {"SendMessage": (500, "INTERNAL")}."""
     slow_s: dict[str, float] = field(default_factory=dict)
@@ -59,6 +60,8 @@ class Nasty:
 
     seed: int = 1
     _random: Random = field(init=False, repr=False)
+    _floods: dict[tuple[str, int], float] = field(init=False, repr=False, default_factory=dict)
+    """Method and key -> until when."""
 
     def __post_init__(self) -> None:
         self._random = Random(self.seed)
@@ -72,10 +75,19 @@ class Nasty:
             setattr(self, name, value)
         if "seed" in switches:
             self._random = Random(self.seed)
+        if "flood_s" in switches:
+            self._floods.clear()
 
     def hits(self, percent: float) -> bool:
         """Whether chance strikes this time."""
         return percent > 0 and self._random.random() * 100 < percent
+
+    def flooded_s(self, method: str, key_id: int, now: float) -> int:
+        """How many seconds whoever has this key must still wait; 0 if not at all."""
+        if method not in self.flood_s:
+            return 0
+        until = self._floods.setdefault((method, key_id), now + self.flood_s[method])
+        return max(ceil(until - now), 0)
 
     def slowness(self, method: str) -> float:
         return self.slow_s.get(method, self.slow_s.get("*", 0.0))

@@ -6,6 +6,7 @@ Refusal            answered as an RPC error
 """
 
 import struct
+import time
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -66,7 +67,7 @@ def carry_out(core: Core, agreed: Agreed, wrapped: Any) -> Outcome:
     bot = core.world.bots.get(agreed.bot_id) if agreed.bot_id is not None else None
     if bot is None and method not in OPEN:
         raise NotLoggedIn
-    refuse_if_told(core, method)
+    refuse_if_told(core, method, agreed)
     if type(request) not in METHODS:
         raise Refusal(400, f"METHOD_{method}_UNKNOWN_HERE")
     sent_before = len(core.record.sent)
@@ -81,9 +82,10 @@ def carry_out(core: Core, agreed: Agreed, wrapped: Any) -> Outcome:
     )
 
 
-def refuse_if_told(core: Core, method: str) -> None:
-    if method in core.nasty.flood_s:
-        raise Refusal(420, f"FLOOD_WAIT_{core.nasty.flood_s[method]}")
+def refuse_if_told(core: Core, method: str, agreed: Agreed) -> None:
+    wait_s = core.nasty.flooded_s(method, agreed.id, time.monotonic())
+    if wait_s:
+        raise Refusal(420, f"FLOOD_WAIT_{wait_s}")
     if method in core.nasty.errors:
         raise Refusal(*core.nasty.errors[method])
 

@@ -74,6 +74,18 @@ async def test_any_update_can_be_pushed(remote: Remote) -> None:
     await watcher.client.disconnect()
 
 
+async def test_pushes_can_be_kept_ready_and_let_go_at_once(remote: Remote) -> None:
+    watcher, before = await watcher_at(remote), remote.counts()["owed"]
+    remote.dam()
+    remote.start(person=ANN, bot=BOT, payload="code")
+    remote.start(person=ANN, bot=BOT, payload="another")
+    await watcher.client.get_me()
+    assert watcher.keys == []
+    assert remote.open_dam() == 2
+    await watcher.has(keys_since(remote, before))
+    await watcher.client.disconnect()
+
+
 async def test_a_crowd_is_seen_by_a_client_that_is_cut_off_and_catches_up(remote: Remote) -> None:
     session: Any = MemorySession()
     watcher, before = await watcher_at(remote, session), remote.counts()["owed"]
@@ -87,6 +99,8 @@ async def test_a_crowd_is_seen_by_a_client_that_is_cut_off_and_catches_up(remote
     await watcher.client.get_me()
     await watcher.client.catch_up()
     await watcher.has(keys_since(remote, before))
+    owed = keys_since(remote, before)
+    assert len(owed) == len(set(owed)) == len(set(watcher.keys) & set(owed))
     kinds = {owed["kind"] for owed in remote.everything("owed", before)}
     assert kinds > {"start", "request", "approve", "join", "leave", "kick", "ban", "unban", "block"}
     assert remote.counts()["crowd_running"] is False

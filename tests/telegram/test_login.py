@@ -1,5 +1,6 @@
 """A real client reaches the server, agrees on a key, logs in and out, by each transport."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -102,4 +103,19 @@ async def test_who_asks_for_it_is_disconnected_after_the_delay() -> None:
         await client(functions.PingDelayDisconnectRequest(ping_id=1, disconnect_delay=1))
         await client(functions.PingDelayDisconnectRequest(ping_id=2, disconnect_delay=0))
         await core.record.until(lambda: core.record.connections[0].closed_at, "the server has hung up")
+        await client.disconnect()
+
+
+@pytest.mark.parametrize(
+    "sent", [b"GET / HTTP/1.1\r\n\r\n" + b"x" * 64, b"\xef\x05" + b"\0" * 20, b"\xee\xee\xee\xee\xff\xff\xff\xff", b"\xef"]
+)
+async def test_who_speaks_another_language_is_hung_up_on_and_nobody_else_is_disturbed(sent: bytes) -> None:
+    async with serve() as core:
+        reader, writer = await asyncio.open_connection("127.0.0.1", core.ports[2])
+        writer.write(sent)
+        writer.write_eof()
+        assert await reader.read() == b""
+        writer.close()
+        core.add_bot(TOKEN)
+        client = await connect(new_client(), address_of(core), token=TOKEN)
         await client.disconnect()

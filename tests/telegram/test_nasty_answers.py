@@ -45,6 +45,16 @@ async def test_after_a_flood_wait_on_sending_the_client_refuses_everybody_by_its
         assert core.record.methods().count("SendMessage") == 1
 
 
+async def test_a_flood_wait_ends_by_itself() -> None:
+    async with serve(furnish(flood_s={"SendMessage": 1})) as core, watching(core, TOKEN) as watcher:
+        entity = await watcher.client.get_input_entity(ANN)
+        with pytest.raises(errors.FloodWaitError):
+            await watcher.client.send_message(entity, "too early")
+        watcher.client.flood_sleep_threshold = 10
+        await watcher.client.send_message(entity, "in time")
+        assert [sent.text for sent in core.record.sent] == ["in time"]
+
+
 async def test_after_a_flood_wait_on_login_nobody_gets_in() -> None:
     async with serve(furnish(flood_s={"ImportBotAuthorization": 1_800})) as core:
         with pytest.raises(errors.FloodWaitError) as flood:
