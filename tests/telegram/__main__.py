@@ -1,6 +1,7 @@
 """The server as a process: `python -m tests.telegram --port 0 --control-port 0`.
 
-Its first line of output is one JSON object with its ports and the path of its public key. SIGTERM and SIGINT end it.
+Its first line of output is one JSON object with its ports and the path of its public key. SIGTERM and SIGINT end it, and
+with `--until-eof` also the end of its standard input, so that it does not outlive who started it.
 """
 
 import argparse
@@ -8,6 +9,7 @@ import asyncio
 import json
 import logging
 import signal
+import sys
 
 from tests.telegram.control import LINE_BYTES_MAX, Control
 from tests.telegram.core import HOME_DC, HOST, OTHER_DC, Core
@@ -15,9 +17,11 @@ from tests.telegram.keys import PUBLIC_KEY
 from tests.telegram.server import serve
 
 
-async def main(port: int, control_port: int) -> None:
+async def main(port: int, control_port: int, *, until_eof: bool) -> None:
     """Serve until a signal comes."""
     stopped = asyncio.Event()
+    if until_eof:
+        asyncio.get_running_loop().add_reader(sys.stdin, stopped.set)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     async with serve(Core(), port=port) as core:
@@ -42,6 +46,7 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=0, help="of the first data centre; 0 chooses one")
     parser.add_argument("--control-port", type=int, default=0, help="of the control; 0 chooses one")
     parser.add_argument("--verbose", action="store_true", help="say what happens to connections")
+    parser.add_argument("--until-eof", action="store_true", help="end with the standard input")
     options = parser.parse_args()
     logging.basicConfig(level=logging.DEBUG if options.verbose else logging.WARNING)
-    asyncio.run(main(options.port, options.control_port))
+    asyncio.run(main(options.port, options.control_port, until_eof=options.until_eof))

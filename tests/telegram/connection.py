@@ -132,11 +132,16 @@ class Connection:
         """The first packet with this key on this connection."""
         self._session, self._agreed = Session(agreed.key), agreed
         self.opened.key_id = agreed.id
-        others = [line for line in self._core.lines if line.key_id == agreed.id and line.address != self.address]
-        if others and self._core.nasty.one_address_per_key:
+        others = [line for line in self._core.lines if line is not self and line.key_id == agreed.id]
+        if any(self._clashes(line.address) for line in others):
             agreed.destroyed = True
             for line in [self, *others]:
                 line.leave_bot()
+
+    def _clashes(self, address: str) -> bool:
+        """Whether the same key on a connection from there and on this one kills it."""
+        nasty = self._core.nasty
+        return nasty.one_connection_per_key or (nasty.one_address_per_key and address != self.address)
 
     def _listen(self, session: Session, message: Message) -> None:
         known = session.id == message.session_id

@@ -12,8 +12,8 @@ from telethon.tl import types
 def event_key(update: Any) -> str | None:
     """The name of what happened; None if it is none of the five that a bot must know of."""
     match update:
-        case types.UpdateNewMessage() if isinstance(update.message, types.Message) and not update.message.out:
-            return message_key(peer_number(update.message.peer_id), update.message.id)
+        case types.UpdateNewMessage() if is_from_somebody(update.message):
+            return message_key(update.message.peer_id.user_id, update.message.id)
         case types.UpdateShortMessage() if not update.out:
             return message_key(update.user_id, update.id)
         case types.UpdateChannelParticipant() | types.UpdateChatParticipant():
@@ -26,6 +26,11 @@ def event_key(update: Any) -> str | None:
             return f"stopped:{update.user_id}:{seconds(update)}:{'yes' if update.stopped else 'no'}"
         case _:
             return None
+
+
+def is_from_somebody(message: Any) -> bool:
+    """Whether a person wrote it to the bot itself: no service message, none in a group, and none of the bot's own."""
+    return isinstance(message, types.Message) and isinstance(message.peer_id, types.PeerUser) and not message.out
 
 
 def message_key(peer_id: int, message_id: int) -> str:

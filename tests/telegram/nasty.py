@@ -57,6 +57,8 @@ class Nasty:
     # Keys
     one_address_per_key: bool = True
     """A key used from two addresses at once is destroyed, as in Telegram."""
+    one_connection_per_key: bool = False
+    """A key used on two connections at once is destroyed even if both come from one address, as if they came from two."""
 
     seed: int = 1
     _random: Random = field(init=False, repr=False)

@@ -67,10 +67,10 @@ class Remote:
 @contextmanager
 def started(*, port: int = 0, log: Path | None = None) -> Iterator[Remote]:
     """A server process that is ready; it ends with the block."""
-    command = [sys.executable, "-m", "tests.telegram", "--port", str(port)]
+    command = [sys.executable, "-m", "tests.telegram", "--port", str(port), "--until-eof"]
     with contextlib.ExitStack() as stack:
         errors = stack.enter_context(log.open("ab")) if log else None
-        process = stack.enter_context(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors))
+        process = stack.enter_context(subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors))
         stack.callback(end, process)
         assert process.stdout is not None
         remote = Remote(json.loads(process.stdout.readline()))

@@ -172,3 +172,13 @@ def test_it_says_its_ports_in_one_line_and_ends_when_asked_to(number: signal.Sig
         assert {"port", "control_port", "public_key"} <= set(ports)
         process.send_signal(number)
         assert process.wait(10) == 0
+
+
+def test_it_does_not_outlive_who_started_it() -> None:
+    command = [sys.executable, "-m", "tests.telegram", "--until-eof"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        process.stdin.close()
+        assert process.wait(10) == 0

@@ -114,6 +114,18 @@ async def test_a_key_used_from_two_addresses_is_destroyed_for_both() -> None:
         await third.disconnect()
 
 
+async def test_a_key_used_on_two_connections_from_one_address_can_be_destroyed_too() -> None:
+    async with serve(furnish(one_connection_per_key=True)) as core:
+        key = StringSession.save(await logged_in(core))
+        await core.record.until(lambda: not core.lines, "it has left")
+        first = await connect(new_client(StringSession(key)), address_of(core))
+        second = new_client(StringSession(key))
+        with pytest.raises(errors.AuthKeyDuplicatedError):
+            await connect(second, address_of(core))
+        for client in (first, second):
+            await client.disconnect()
+
+
 @pytest.mark.parametrize("one_after_the_other", [True, False])
 async def test_a_key_may_move_to_another_address_once_the_first_has_left(one_after_the_other: bool) -> None:
     async with serve(furnish(one_address_per_key=one_after_the_other)) as core:

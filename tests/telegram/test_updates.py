@@ -112,7 +112,10 @@ async def test_a_basic_group_speaks_its_own_words() -> None:
             core.people.promote(BOT, GROUP, OWNER)
             core.people.join(ANN, GROUP)
             core.people.leave(ANN, GROUP)
-            await watcher.has(core.record.keys(BOT))
+            core.people.post(GROUP, "only noise", by=OWNER)
+            await watcher.settle(core, BOT)
+            assert [key.partition(":")[0] for key in core.record.keys(BOT)] == ["member"] * 4
+            assert watcher.kinds.count("UpdateNewMessage") == 4, "three changes are announced once more, and a post"
             changes = [update for update in watcher.updates if isinstance(update, types.UpdateChatParticipant)]
             assert [f"{standing_word(one.prev_participant)}>{standing_word(one.new_participant)}" for one in changes] == [
                 "out>member",
