@@ -148,6 +148,7 @@ class Run:
         self._order = order
         self._latencies: list[float] = []
         self._under_way = 0
+        self._sent_all = False
         self._failure = ""
         self._ended = asyncio.Event()
         self._until = 0.0
@@ -204,6 +205,7 @@ class Run:
             await asyncio.sleep(max(0.0, due - perf_counter()))
             waiting.append(due)
             next_one()
+        self._sent_all = True
         if not self._under_way:
             self._ended.set()
 
@@ -216,7 +218,8 @@ class Run:
             else:
                 self._failure = self._failure or body.decode()
             then()
-            if not self._under_way and (perf_counter() >= self._until or self._failure):
+            over = self._sent_all if self._order.rate else perf_counter() >= self._until
+            if not self._under_way and (over or self._failure):
                 self._ended.set()
 
         self._under_way += 1
