@@ -28,6 +28,7 @@ BANNED: Final = {"unban": 1}
 PARTINGS: Final = {"leave", "ban", "kick", "block"}
 PARTING_FOR_EVER: Final = 0.5
 
+FIRST_ID: Final = 10_000_000
 SECOND: Final = timedelta(seconds=1)
 
 
@@ -58,7 +59,7 @@ class Crowd:
     seed: int = 1
     people: int = 200
     first_id: int | None = None
-    """Its people's numbers begin here; if nothing is said, above all that there have been."""
+    """Its people's numbers begin here; if nothing is said, above everybody's, bots among them."""
     done: int = 0
     running: bool = False
     _random: Random = field(init=False)
@@ -70,7 +71,7 @@ class Crowd:
 
     def __post_init__(self) -> None:
         self._random = Random(self.seed)
-        self._ids = count(self.first_id or max(self.core.world.people, default=0) + 1)
+        self._ids = count(self.first_id or max([FIRST_ID, *self.core.world.people, *self.core.world.bots]) + 1)
         self._visitors = [self._new() for _ in range(self.people)]
 
     async def run(self, events: int | None, per_s: float | None) -> int:
