@@ -14,7 +14,7 @@ from typing import Final
 
 from tests.telegram.core import Core
 from tests.telegram.courier import BREATH_PUSHES, breathe
-from tests.telegram.state import Standing
+from tests.telegram.state import OUTSIDE, Standing
 from tests.telegram.tl import now
 
 #: What somebody does next, by where they stand, and how likely.
@@ -110,7 +110,7 @@ class Crowd:
         standing = chat.standing(visitor.id)
         if standing is Standing.BANNED:
             likely = BANNED
-        elif standing is not Standing.OUT:
+        elif standing not in OUTSIDE:
             likely = INSIDE
         elif visitor.id in chat.asked:
             likely = WAITING

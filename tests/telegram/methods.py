@@ -12,7 +12,7 @@ from tests.telegram import sending
 from tests.telegram.call import Call, Refusal
 from tests.telegram.core import HOST
 from tests.telegram.difference import channel_difference, difference, state_of
-from tests.telegram.state import Bot, Chat, Person, Standing
+from tests.telegram.state import OUTSIDE, Bot, Chat, Person, Standing
 from tests.telegram.tl import channel_participant, chat_of, invite, me, now, peer_of, user
 
 #: Numbers a client is told and never needs.
@@ -105,7 +105,7 @@ def get_difference(call: Call) -> Any:
 
 def get_channel_difference(call: Call) -> Any:
     chat = sending.known_chat(call, call.request.channel)
-    if chat.standing(call.bot.id) in {Standing.OUT, Standing.BANNED}:
+    if chat.standing(call.bot.id) in OUTSIDE:
         raise Refusal(400, "CHANNEL_PRIVATE")
     return channel_difference(call.core.world, call.bot, chat, call.request)
 

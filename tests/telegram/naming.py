@@ -52,7 +52,9 @@ def standing_word(participant: Any) -> str:
         case None | types.ChannelParticipantLeft():
             return "out"
         case types.ChannelParticipantBanned():
-            return "banned" if participant.banned_rights.view_messages else "restricted"
+            if participant.banned_rights.view_messages:
+                return "banned"
+            return "restricted_out" if participant.left else "restricted"
         case types.ChannelParticipantAdmin() | types.ChatParticipantAdmin():
             return "admin"
         case types.ChannelParticipantCreator() | types.ChatParticipantCreator():

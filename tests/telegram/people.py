@@ -6,16 +6,23 @@ join twice, or be unbanned who was never banned, because clients must stand that
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from telethon.tl import types
 
 from tests.telegram.courier import Courier
 from tests.telegram.nasty import Nasty
-from tests.telegram.state import Bot, Chat, Kind, Link, Member, Standing, World
+from tests.telegram.state import OUTSIDE, Bot, Chat, Kind, Link, Member, Standing, World
 from tests.telegram.tl import channel_participant, group_participant, invite, now, peer_of
 
 COMMAND_ENTITY_BYTES = len("/start")
+
+
+#: A restriction outlives leaving and coming back; only an admin takes it away.
+RESTRICTION_KEPT: Final = {
+    (Standing.RESTRICTED, Standing.OUT): Standing.RESTRICTED_OUT,
+    (Standing.RESTRICTED_OUT, Standing.MEMBER): Standing.RESTRICTED,
+}
 
 
 class People:
@@ -172,10 +179,10 @@ class People:
     ) -> None:
         """Give somebody a standing, and tell the bots that watch; the invite is shown to each in its own way."""
         where, date = self._world.chats[chat], at or self.clock()
+        standing = kept_restriction(where.standing(who), standing, by_admin=by != who)
         watching = self._world.watchers(where, who)
         member = Member(standing, date, by, may_invite)
         before = self._world.place(where, who, member)
-        watching += [bot for bot in self._world.watchers(where, who) if bot not in watching and bot.id == who]
         for bot in watching:
             update = self._changed(where, who, by, date, before, member, show(bot), via_chatlist)
             facts = {"person": who, "chat": chat, "by": by, "link": url}
@@ -213,8 +220,8 @@ class People:
 
     def _tell_group(self, where: Chat, who: int, by: int, before: Member | None, after: Member, url: str | None) -> None:
         """The service message with which a group announces the same thing once more."""
-        was_in = before is not None and before.standing not in {Standing.OUT, Standing.BANNED}
-        is_in = after.standing not in {Standing.OUT, Standing.BANNED}
+        was_in = before is not None and before.standing not in OUTSIDE
+        is_in = after.standing not in OUTSIDE
         if where.kind is Kind.CHANNEL or was_in == is_in or not self._nasty.service_messages:
             return
         if was_in:
@@ -250,3 +257,8 @@ class People:
     def _asked_by(self, bot: Bot, link: Link | None) -> Any:
         """The link of a request, or that it was made at a public chat."""
         return self._shower(link)(bot) if link else types.ChatInvitePublicJoinRequests()
+
+
+def kept_restriction(before: Standing, after: Standing, *, by_admin: bool) -> Standing:
+    """Where somebody ends who is going there."""
+    return after if by_admin else RESTRICTION_KEPT.get((before, after), after)

@@ -28,9 +28,14 @@ class Standing(StrEnum):
     OUT = "out"
     MEMBER = "member"
     RESTRICTED = "restricted"
+    RESTRICTED_OUT = "restricted_out"
+    """Has left, and would be restricted again."""
     ADMIN = "admin"
     CREATOR = "creator"
     BANNED = "banned"
+
+
+OUTSIDE: Final = frozenset({Standing.OUT, Standing.RESTRICTED_OUT, Standing.BANNED})
 
 
 @dataclass(frozen=True, slots=True)

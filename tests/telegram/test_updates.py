@@ -42,6 +42,12 @@ CHANGES: list[tuple[str, list[Deed], str]] = [
     ("unban", [lambda p: p.ban(ANN, CHAT, OWNER), lambda p: p.unban(ANN, CHAT, OWNER)], "banned>out"),
     ("restrict", [lambda p: p.join(ANN, CHAT), lambda p: p.restrict(ANN, CHAT, OWNER)], "member>restricted"),
     ("unrestrict", [lambda p: p.restrict(ANN, CHAT, OWNER), lambda p: p.unrestrict(ANN, CHAT, OWNER)], "restricted>member"),
+    ("leave", [lambda p: p.restrict(ANN, CHAT, OWNER), lambda p: p.leave(ANN, CHAT)], "restricted>restricted_out"),
+    (
+        "join",
+        [lambda p: p.restrict(ANN, CHAT, OWNER), lambda p: p.leave(ANN, CHAT), lambda p: p.join(ANN, CHAT)],
+        "restricted_out>restricted",
+    ),
     ("add", [lambda p: p.add(ANN, CHAT, OWNER)], "out>member"),
     ("promote", [lambda p: p.join(ANN, CHAT), lambda p: p.promote(ANN, CHAT, OWNER)], "member>admin"),
     ("demote", [lambda p: p.promote(ANN, CHAT, OWNER), lambda p: p.demote(ANN, CHAT, OWNER)], "admin>member"),
@@ -199,9 +205,9 @@ async def test_a_supergroups_messages_are_counted_there_and_can_be_asked_for() -
         async with watching(core, TOKEN, session) as watcher:
             core.people.post(CHAT, "first", by=ANN)
             await watcher.until(lambda: "UpdateNewChannelMessage" in watcher.kinds)
-            core.people._nasty.withhold_percent = 100
+            core.nasty.set(withhold_percent=100)
             core.people.post(CHAT, "second", by=ANN)
-            core.people._nasty.withhold_percent = 0
+            core.nasty.set(withhold_percent=0)
             core.people.post(CHAT, "third", by=ANN)
             await watcher.until(lambda: watcher.kinds.count("UpdateNewChannelMessage") == 3)
             assert "GetChannelDifference" in core.record.methods()

@@ -6,7 +6,7 @@ from typing import Any
 from telethon.tl import types
 
 from tests.telegram.naming import peer_number
-from tests.telegram.state import Bot, Chat, Kind, Link, Member, Person, Standing, World
+from tests.telegram.state import OUTSIDE, Bot, Chat, Kind, Link, Member, Person, Standing, World
 
 #: Shown of a foreign link's secret.
 SHOWN_CHARACTERS = 8
@@ -99,16 +99,17 @@ def channel_participant(user_id: int, member: Member | None, *, explicit_left: b
         case Standing.BANNED:
             rights = types.ChatBannedRights(until_date=EPOCH, view_messages=True, send_messages=True)
             return types.ChannelParticipantBanned(types.PeerUser(user_id), member.by, member.since, rights, left=True)
-        case Standing.RESTRICTED:
+        case Standing.RESTRICTED | Standing.RESTRICTED_OUT:
             rights = types.ChatBannedRights(until_date=EPOCH, send_messages=True)
-            return types.ChannelParticipantBanned(types.PeerUser(user_id), member.by, member.since, rights)
+            left = member.standing is Standing.RESTRICTED_OUT or None
+            return types.ChannelParticipantBanned(types.PeerUser(user_id), member.by, member.since, rights, left=left)
         case _:
             return types.ChannelParticipant(user_id, member.since)
 
 
 def group_participant(user_id: int, member: Member | None) -> Any:
     """How somebody stands to a basic group, where nobody is banned or restricted."""
-    if member is None or member.standing in {Standing.OUT, Standing.BANNED}:
+    if member is None or member.standing in OUTSIDE:
         return None
     match member.standing:
         case Standing.ADMIN:
