@@ -73,7 +73,7 @@ class Connection:
             with contextlib.suppress(OSError):
                 await self._writer.wait_closed()
 
-    # What courier and mischief do
+    # What the courier and the tricks do
 
     def push(self, body: bytes) -> None:
         """Send an update of our own accord."""

@@ -1,6 +1,6 @@
 """What can be made to go wrong, each by a switch of its own; all are off, or as Telegram itself is.
 
-Things done once to somebody (a dropped connection, a dead key, a revoked token) are `mischief.py`.
+Things done once to somebody (a dropped connection, a dead key, a revoked token) are tricks in `core.py`.
 """
 
 from dataclasses import dataclass, field, fields

@@ -15,7 +15,7 @@ from tests.telegram.nasty import Nasty
 from tests.telegram.state import OUTSIDE, Bot, Chat, Kind, Link, Member, Standing, World
 from tests.telegram.tl import channel_participant, group_participant, invite, now, peer_of
 
-COMMAND_ENTITY_BYTES = len("/start")
+COMMAND_ENTITY_BYTES: Final = len("/start")
 
 
 #: A restriction outlives leaving and coming back; only an admin takes it away.
