@@ -8,13 +8,12 @@ from typing import Final
 
 import uuid_utils.compat as uuids
 
-from benchmarks import leads, world
+from benchmarks import leads, workers, world
 from benchmarks.api import get_total
 from benchmarks.ground import Ground
 from benchmarks.processes import processes
 from benchmarks.rounds import Effort
 from benchmarks.table import Required, Row, alone, pooled
-from services.ledger import transfers
 from shared.db import commands
 from shared.db.commands import NewCommand
 from shared.db.connect import Raw, connect
@@ -86,7 +85,7 @@ def move(db: Raw, campaign: int, *, keep: bool) -> Moved:
     commands.add(db, [command])
     before = _log_position(db)
     started = perf_counter()
-    finished = transfers.decide_alone(db, [command.id], worker="bench", count=False)
+    finished = workers.decide_one(db, command.id)
     ended = perf_counter()
     after = _log_position(db)
     assert finished == 1, "the move was put off"
@@ -129,7 +128,7 @@ def _seen(effort: Effort, db: Raw, port: int, *, keep: bool) -> Row:
     """What the recipient's leads/list says right after a move."""
     command = _command(db, leads.BIG, keep=keep)
     commands.add(db, [command])
-    transfers.decide_alone(db, [command.id], worker="bench", count=False)
+    workers.decide_one(db, command.id)
     total = get_total(port, owner(db, leads.BIG), leads.BIG)
     if not keep:
         world.give_leads_back(db, leads.BIG)

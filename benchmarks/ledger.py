@@ -12,7 +12,6 @@ from benchmarks import pgbench, queues, workers, world
 from benchmarks.ground import Ground
 from benchmarks.rounds import Effort, take_turns
 from benchmarks.table import Required, Row, against
-from services.ledger import transfers
 from shared.db import commands
 from shared.db.connect import connect
 from shared.db.schema import metadata
@@ -44,7 +43,6 @@ def measure(ground: Ground, effort: Effort) -> list[Row]:
         **{f"pgbench {n}": ceiling(n) for n in CLIENTS},
         "batches, 2 processes": ledger("batch", 2),
         "single path": ledger("single", 1),
-        "careful path": ledger("careful", 1),
     }
     found = take_turns(effort.rounds, turns, ground.say)
     ground.drop(TURN)
@@ -57,7 +55,6 @@ def _rows(found: dict[str, list[float]]) -> list[Row]:
         "batches of 20, 1 process": ("batches", Required("≥", 1.0)),
         "batches of 20, 2 processes": ("batches, 2 processes", None),
         "single path, 1 process": ("single path", Required("≥", 0.5)),
-        "single path after a death (2 commits)": ("careful path", None),
     }
     return [
         against(f"ledger: {what}; {best} clients", found[name], found[best], "transfers/s", required)
@@ -76,7 +73,7 @@ def make_script(ground: Ground) -> Path:
     with connect(ground.create(TURN, template=SMALL_QUEUE), name="bench") as db:
         first = commands.get_untried(db, 1)
         statements = pgbench.record(db)
-        transfers.decide_alone(db, first, worker=workers.WORKER, count=False)
+        workers.decide_one(db, first[0])
     by_ledger = everything(ground.url(TURN))
     file = ground.folder / "transfer.pgbench"
     file.write_text(pgbench.script(statements, commands=2))

@@ -21,7 +21,7 @@ RATE: Final = 100.0
 CLIENTS: Final = 16
 
 #: A p99 needs many figures, so a window lasts this many times as long as other measurements.
-WINDOWS: Final = 3.0
+WINDOWS: Final = 2.0
 START_S: Final = 10.0
 
 

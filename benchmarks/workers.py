@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
+from uuid import UUID
 
 from services.ledger import transfers
 from shared.db import commands
 from shared.db.connect import Raw, connect
 
-#: Many together; one in a transaction of its own; one with its attempt committed before.
-Mode = Literal["batch", "single", "careful"]
+#: Many together; one in a transaction of its own.
+Mode = Literal["batch", "single"]
 
 WORKER = "bench"
 ALL = 1_000_000
@@ -80,7 +81,12 @@ def _step(db: Raw, mode: Mode) -> Callable[[], int]:
     if mode == "batch":
         return lambda: transfers.decide_waiting(db, worker=WORKER)
     waiting = iter(commands.get_untried(db, ALL))
-    return lambda: transfers.decide_alone(db, [next(waiting)], worker=WORKER, count=mode == "careful")
+    return lambda: decide_one(db, next(waiting))
+
+
+def decide_one(db: Raw, command: UUID) -> int:
+    """The ledger's single path: one command, one transaction, bots waited for. Returns how many were finished."""
+    return transfers._decide_one(db, command, worker=WORKER)  # noqa: SLF001  # without the counting of tries around it
 
 
 def main(mode: Mode, url: str, seconds: str) -> None:
