@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 #: Transfers shown at most.
 SHOWN_MAX: Final = 200
 
-#: Waiting transfers are counted up to this; beyond it the exact number tells nobody more.
-COUNTED_MAX: Final = 100_000
-
 #: Accounts read at once.
 ACCOUNTS_PAGE: Final = 500
 
@@ -135,16 +132,18 @@ def queues(database_url: DatabaseUrl = None, amqp_url: AmqpUrl = None, state: St
     from shared.db import commands as stored
     from shared.db import outbox, purge
     from shared.db.connect import raw
-    from shared.messages import State
 
     with _transaction(database_url, state) as tx:
-        unpublished, oldest_s = outbox.count(raw(tx))
-        waiting = len(stored.get_unfinished(raw(tx), state=State.PENDING, limit=COUNTED_MAX))
-        parked = len(stored.get_unfinished(raw(tx), state=State.PARKED, limit=COUNTED_MAX))
+        unpublished, load = outbox.count(raw(tx)), stored.get_load(raw(tx))
         backlog = purge.get_backlog(raw(tx))
     typer.echo("PostgreSQL")
-    typer.echo(f"  {_number(waiting, 'transfer waits', 'transfers wait')}" + (f", the oldest for {_span(oldest_s)}" if waiting else ""))
-    typer.echo(f"  {_number(parked, 'transfer is', 'transfers are')} parked" + ("; `commands parked` shows why" if parked else ""))
+    typer.echo(
+        f"  {_number(load.pending, 'transfer waits', 'transfers wait')}"
+        + (f", the oldest for {_span(load.oldest_s)}" if load.pending else "")
+    )
+    typer.echo(
+        f"  {_number(load.parked, 'transfer is', 'transfers are')} parked" + ("; `commands parked` shows why" if load.parked else "")
+    )
     typer.echo(f"  {_number(unpublished, 'wake-up is', 'wake-ups are')} not yet published (outbox)")
     since = f", asked for since {_date(backlog.oldest)}" if backlog.oldest else ""
     typer.echo(

@@ -30,7 +30,7 @@ QUEUES = (LEDGER, PURGE)
 class Wake(StrEnum):
     """The actors a wake-up can call, each with one argument `keys` and one `swept`.
 
-    `swept` says that a sweep announces the rows again, because their first wake-up came to nothing.
+    `swept` says that a sweep announces the rows again, because two wake-ups came to nothing or a worker died over them.
     """
 
     DECIDE_TRANSFERS = "decide_transfers"  # keys: command ids

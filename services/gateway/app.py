@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from typing import Any, Final
 
 import falcon.asgi
+import structlog
 
 from services.gateway import bots, campaigns, leads, notices, profile, tariffs, transfers
 from services.gateway.endpoints import Endpoint, ErrorAnswers, Gateway, Request, Resource, make_callers
@@ -35,8 +37,14 @@ ENDPOINTS: Final[Sequence[Endpoint]] = (
     Endpoint("GET", "/api/transfer/list.json", Page, read=transfers.list_transfers),
 )
 
-#: Threads for what uses the database, and as many connections.
+#: Threads for reads and small writes, and as many connections.
 THREADS: Final = 8
+
+#: The same for authentication and commands, apart: somebody's slow list must not hold up somebody else's transfer.
+COMMAND_THREADS: Final = 4
+
+
+log = structlog.get_logger("gateway")
 
 
 class Lifespan:
@@ -49,6 +57,15 @@ class Lifespan:
     async def process_startup(self, _scope: Any, _event: Any) -> None:
         """Called by Falcon before the first request."""
         self._tasks = [asyncio.create_task(runner.run()) for runner in self._runners]
+        for task in self._tasks:
+            task.add_done_callback(self._end_if_failed)
+
+    @staticmethod
+    def _end_if_failed(task: asyncio.Task[None]) -> None:
+        """A gateway that has gone deaf would answer late for ever; one that ends is started again."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("gateway_ends", exc_info=error)
+            signal.raise_signal(signal.SIGTERM)
 
     async def process_shutdown(self, _scope: Any, _event: Any) -> None:
         """Called by Falcon after the last request."""
@@ -62,13 +79,15 @@ def create_app(database_url: str, amqp_url: str, *, deadline_s: float) -> falcon
     """The whole application of one gateway process."""
     db = engine(database_url, name="gateway", connections=THREADS)
     executor = ThreadPoolExecutor(THREADS, thread_name_prefix="database")
+    command_db = engine(database_url, name="gateway commands", connections=COMMAND_THREADS)
+    command_executor = ThreadPoolExecutor(COMMAND_THREADS, thread_name_prefix="commands")
     waiters = Waiters()
     listener, waker = Listener(database_url, waiters), Waker(database_url)
     gateway = Gateway(
         db=db,
         executor=executor,
-        intake=Intake(db, executor, waiters, waker, deadline_s=deadline_s),
-        callers=make_callers(db, executor),
+        intake=Intake(command_db, command_executor, waiters, waker, deadline_s=deadline_s),
+        callers=make_callers(command_db, command_executor),
     )
     app: falcon.asgi.App[Any, Any] = falcon.asgi.App(request_type=Request, middleware=[Lifespan(listener, waker)])
     app.req_options.strip_url_path_trailing_slash = False

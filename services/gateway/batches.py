@@ -36,17 +36,22 @@ class Batch(Generic[Item, Result]):
         return await future
 
     async def _run(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[: self._items_max], self._waiting[self._items_max :]
+                await self._call_with(batch)
+        finally:
+            self._running = None
+
+    async def _call_with(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         loop = asyncio.get_running_loop()
-        while self._waiting:
-            batch, self._waiting = self._waiting[: self._items_max], self._waiting[self._items_max :]
-            try:
-                results = await loop.run_in_executor(self._executor, self._call, [item for item, _ in batch])
-            except Exception as error:  # noqa: BLE001  # it belongs to the requests, which raise it
-                for _, future in batch:
-                    if not future.done():
-                        future.set_exception(error)
-            else:
-                for (_, future), result in zip(batch, results, strict=True):
-                    if not future.done():
-                        future.set_result(result)
-        self._running = None
+        try:
+            results = await loop.run_in_executor(self._executor, self._call, [item for item, _ in batch])
+        except Exception as error:  # noqa: BLE001  # it belongs to the requests, which raise it
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for (_, future), result in zip(batch, results, strict=True):
+            if not future.done():
+                future.set_result(result)

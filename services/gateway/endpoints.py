@@ -11,6 +11,7 @@ import falcon
 import falcon.asgi
 import structlog
 from sqlalchemy import Engine
+from sqlalchemy import exc as sqlalchemy_errors
 
 from services.gateway import identity, params
 from services.gateway.answers import ApiError, Code, Reply, encode_error, encode_reply, invalid
@@ -18,7 +19,7 @@ from services.gateway.batches import Batch
 from services.gateway.intake import Intake
 from shared.db import accounts
 from shared.db.accounts import Caller
-from shared.db.connect import AWAY, raw, reading
+from shared.db.connect import EXPECTED, is_away, raw, reading, writing
 from shared.domain.keys import Credential
 
 CALLERS_MAX: Final = 200
@@ -101,7 +102,8 @@ async def answer(gateway: Gateway, endpoint: Endpoint, request: falcon.asgi.Requ
     text, others = identity.split_query(pairs, request.get_header("Authorization"))
     caller = await _authenticate(gateway, identity.parse(text), open_when_lapsed=endpoint.open_when_lapsed)
     params.check_pairs(pairs)
-    fields = params.unique(others) if endpoint.method == "GET" else params.parse_body(body, request.content_type or "")
+    query = params.unique(others)
+    fields = query if endpoint.method == "GET" else params.parse_body(body, request.content_type or "")
     checked = params.check(endpoint.model, fields)
     if endpoint.command is not None:
         return await endpoint.command(gateway, caller, checked, request, response)
@@ -113,7 +115,7 @@ def _call(db: Engine, endpoint: Endpoint, caller: Caller, checked: params.Params
         with reading(db) as tx:
             return endpoint.read(tx, caller, checked)
     assert endpoint.write is not None, "an endpoint reads, writes or commands"
-    with db.begin() as tx:
+    with writing(db) as tx:
         return endpoint.write(tx, caller, checked)
 
 
@@ -174,8 +176,8 @@ class ErrorAnswers:
     def add_to(self, app: falcon.asgi.App[Any, Any]) -> None:
         """Let the application answer with these."""
         app.add_error_handler(Exception, self.bug)
-        for error in AWAY:
-            app.add_error_handler(error, self.away)
+        for error in (*EXPECTED, sqlalchemy_errors.TimeoutError, sqlalchemy_errors.DBAPIError):
+            app.add_error_handler(error, self.database)
         app.add_error_handler(falcon.HTTPError, self.malformed)
         app.add_error_handler(falcon.HTTPNotFound, self.unknown)
         app.add_error_handler(falcon.HTTPBadRequest, self.unknown)  # Falcon's word for a method it has never heard of
@@ -196,10 +198,12 @@ class ErrorAnswers:
         """Falcon itself could not read the request, such as a Content-Length that is no number."""
         _write(response, ApiError(Code.INVALID, error.title or "The request is malformed.", field="body"))
 
-    async def away(self, request: falcon.asgi.Request, response: falcon.asgi.Response, error: Exception, _params: Any) -> None:
-        """The database is away."""
+    async def database(self, request: falcon.asgi.Request, response: falcon.asgi.Response, error: Exception, params: Any) -> None:
+        """The database is away, or the statement was wrong."""
+        if not is_away(error):
+            return await self.bug(request, response, error, params)
         log.warning("database_away", path=request.path, error=type(error).__name__)
-        _write(response, ApiError(Code.DB, "The database is away. Try again."))
+        return _write(response, ApiError(Code.DB, "The database is away. Try again."))
 
     async def bug(self, request: falcon.asgi.Request, response: falcon.asgi.Response, error: Exception, _params: Any) -> None:
         """Nobody expected this. It is logged without the query, which holds the key."""

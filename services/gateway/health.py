@@ -7,10 +7,11 @@ from http import HTTPStatus
 import falcon
 import falcon.asgi
 import psycopg
+from sqlalchemy import exc as sqlalchemy_errors
 
 from services.gateway.outcomes import Listener
 from shared.broker.rabbitmq import BROKER_AWAY, count_messages
-from shared.db.connect import connect
+from shared.db.connect import EXPECTED, connect
 from shared.db.migrate import is_current
 
 #: A probe that takes longer has failed.
@@ -46,6 +47,8 @@ class Health:
             return await asyncio.wait_for(loop.run_in_executor(self._executor, probe), PROBE_S)  # type: ignore[arg-type]
         except TimeoutError:
             return ["probe: it took too long"]
+        except (*EXPECTED, sqlalchemy_errors.DBAPIError):
+            return ["database: not reachable"]
 
     def _missing_services(self) -> list[str]:
         missing = []

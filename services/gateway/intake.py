@@ -96,7 +96,8 @@ class Intake:
                 failpoint("gateway.answering")
                 return _final(future.result())
             if mine.idempotency_key is not None:
-                return Pending(command.id)
+                await self._refresh(command.id)
+                return _final(future.result()) if future.done() else Pending(command.id)
             if command.idempotency_key is None and await self._run(self._withdraw, command.id):
                 raise busy()
             await self._refresh(command.id)

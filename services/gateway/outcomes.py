@@ -11,7 +11,7 @@ import psycopg
 import structlog
 
 from shared.db import commands
-from shared.db.connect import SESSION_LIMITS, TCP_USER_TIMEOUT_MS, connect
+from shared.db.connect import connect, connect_async
 from shared.messages import OUTBOX_CHANNEL, OUTCOME_CHANNEL, Outcome, decode_outcomes
 
 RECONNECT_S: Final = 0.2
@@ -66,7 +66,7 @@ class Listener:
         while True:
             try:
                 await self._listen()
-            except (psycopg.OperationalError, TimeoutError) as error:
+            except (psycopg.Error, TimeoutError) as error:
                 log.warning("outcome_listener_waits", error=type(error).__name__)
             self.connected.clear()
             await asyncio.sleep(RECONNECT_S)
@@ -78,8 +78,15 @@ class Listener:
             self.connected.set()
             while True:
                 async for notification in db.notifies(timeout=PROBE_S):
-                    self._waiters.resolve(decode_outcomes(notification.payload))
+                    self._hear(notification.payload)
                 await asyncio.wait_for(db.execute("SELECT 1"), PROBE_S)
+
+    def _hear(self, payload: str) -> None:
+        """Wake who waits. A payload that cannot be read, such as that of a newer ledger, must not deafen this gateway to the others."""
+        try:
+            self._waiters.resolve(decode_outcomes(payload))
+        except (ValueError, TypeError) as error:
+            log.warning("outcome_not_understood", error=type(error).__name__)
 
     async def _catch_up(self) -> None:
         if waiting := self._waiters.waiting:
@@ -114,21 +121,6 @@ class Waker:
                         await self._dirty.wait()
                         self._dirty.clear()
                         await db.execute(f"NOTIFY {OUTBOX_CHANNEL}")
-            except psycopg.OperationalError as error:
+            except psycopg.Error as error:
                 log.warning("waker_waits", error=type(error).__name__)
                 await asyncio.sleep(RECONNECT_S)
-
-
-async def connect_async(url: str, *, name: str) -> psycopg.AsyncConnection[tuple[object, ...]]:
-    """An autocommit connection for the event loop, with the limits of every other."""
-    return await psycopg.AsyncConnection.connect(
-        url,
-        autocommit=True,
-        application_name=f"gatepost {name}",
-        connect_timeout=5,
-        keepalives_idle=5,
-        keepalives_interval=2,
-        keepalives_count=3,
-        tcp_user_timeout=TCP_USER_TIMEOUT_MS,
-        options=" ".join(f"-c {setting}={value}" for setting, value in SESSION_LIMITS.items()),
-    )

@@ -76,6 +76,10 @@ def check(model: type[P], fields: Fields) -> P:
     Raises:
         ApiError: `invalid`, with the first field in the model's order that is wrong.
     """
+    for field in model.model_fields.values():
+        names = field.validation_alias.choices if isinstance(field.validation_alias, AliasChoices) else []
+        if sum(name in fields for name in names) > 1:
+            raise invalid(str(names[0]), "The object is named more than once.")
     try:
         return model.model_validate(fields)
     except ValidationError as errors:

@@ -136,6 +136,9 @@ def _refused(outcome: Outcome) -> ApiError:
 
 
 def _idempotency_key(request: falcon.asgi.Request) -> str | None:
+    keys_given = [value for name, value in request.scope["headers"] if name == KEY_HEADER.lower().encode()]
+    if len(keys_given) > 1:
+        raise invalid(KEY_HEADER, "The header is given more than once.")
     key = request.get_header(KEY_HEADER)
     if key is None:
         return None

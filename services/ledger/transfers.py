@@ -51,38 +51,50 @@ def decide_waiting(db: Raw, *, worker: str) -> int:
         if db.closed:
             raise
         log.warning("batch_failed", commands=len(taken), error=type(error).__name__)
-        return decide_alone(db, taken, worker=worker)
+        return decide_alone(db, taken, worker=worker, owed=[])
     left = [command for command in taken if command not in finished]
-    return len(finished) + (decide_alone(db, left, worker=worker, count=False) if left else 0)
+    return len(finished) + sum(_try(db, command, worker=worker) for command in left)
 
 
-def decide_alone(db: Raw, ids: Sequence[UUID], *, worker: str, count: bool = True) -> int:
+def decide_alone(db: Raw, ids: Sequence[UUID], *, worker: str, owed: list[UUID]) -> int:
     """Decide commands one by one, each in a transaction of its own; the careful way. Returns how many were finished.
 
-    With `count`, each try is committed as an attempt before it is made, so that a command which kills its worker is parked after
-    `ATTEMPTS_MAX` deaths and not for ever in front of the others.
+    Each try is committed as an attempt before it is made, so that a command which kills its worker is parked after `ATTEMPTS_MAX` deaths
+    and not for ever in front of the others. Only deaths and bugs count: an attempt that ends for another reason is given back, one whose
+    connection was lost by way of `owed`, at the next call.
 
     Raises:
         psycopg.OperationalError: the database is away.
     """
+    while owed:
+        commands.give_attempt_back(db, owed[-1])
+        owed.pop()
     finished = 0
     for command in ids:
-        if count and not commands.count_attempt(db, command, attempts_max=ATTEMPTS_MAX):
-            continue
-        try:
-            finished += _decide_one(db, command, worker=worker)
-        except EXPECTED as error:
-            if db.closed:
-                raise
-            log.warning("command_put_off", command=str(command), error=type(error).__name__)
-            if count:
-                commands.give_attempt_back(db, command)
-        except Exception as error:
-            if db.closed:
-                raise
-            log.exception("command_failed", command=str(command))
-            commands.note_trouble(db, command, f"{type(error).__name__}: {error}")
+        with commands.held(db, command) as mine:
+            if mine and commands.count_attempt(db, command, attempts_max=ATTEMPTS_MAX):
+                owed.append(command)
+                finished += _try(db, command, worker=worker, counted=True)
+                owed.clear()
     return finished
+
+
+def _try(db: Raw, command: UUID, *, worker: str, counted: bool = False) -> int:
+    """Decide one command; an error that is not the end of the connection ends here."""
+    try:
+        return _decide_one(db, command, worker=worker)
+    except EXPECTED as error:
+        if db.closed:
+            raise
+        log.warning("command_put_off", command=str(command), error=type(error).__name__)
+        if counted:
+            commands.give_attempt_back(db, command)
+    except Exception as error:
+        if db.closed:
+            raise
+        log.exception("command_failed", command=str(command))
+        commands.note_trouble(db, command, f"{type(error).__name__}: {error}")
+    return 0
 
 
 def _decide_one(db: Raw, command: UUID, *, worker: str) -> int:
@@ -123,7 +135,7 @@ def _decide(db: Raw, claim: Claim, *, wait_for_bots: bool, worker: str) -> set[U
             else:
                 outcome = Outcome(State.REFUSED, decision.reason, decision.field, decision.message)
                 outcomes.append((request.id, outcome))
-        transfers.write(db, moves, outcomes, worker=worker)
+        transfers.write(db, pipeline, moves, outcomes, worker=worker)
         failpoint("ledger.written")
     return {command for command, _ in outcomes}
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import psycopg
 import structlog
+from psycopg.pq import TransactionStatus
 
 from services.ledger import purge, transfers
 from shared.broker import worker
@@ -27,26 +28,38 @@ log = structlog.get_logger("ledger")
 def run(database_url: str, amqp_url: str, *, stop: threading.Event) -> None:
     """Decide transfers and purge leads until `stop` is set."""
     name = f"ledger@{socket.gethostname()}:{os.getpid()}"
-    decide = _with_database(database_url, stop, lambda db, keys, swept: _decide(db, keys, name, careful=swept or was_redelivered()))
+    owed: list[UUID] = []  # attempts to give back once the database is there again
+
+    def decide_transfers(db: Raw, keys: Sequence[str], swept: bool) -> None:  # noqa: FBT001  # a wake-up's two arguments
+        if swept or was_redelivered():
+            _decide_carefully(db, keys, name, owed)
+        else:
+            _decide(db, keys, name)
+
+    decide = _with_database(database_url, stop, decide_transfers)
     remove = _with_database(database_url, stop, lambda db, keys, _: _purge(db, keys))
     worker.run(amqp_url, {Wake.DECIDE_TRANSFERS: decide, Wake.PURGE_LEADS: remove}, stop)
 
 
-def _decide(db: Raw, keys: Sequence[str], name: str, *, careful: bool) -> None:
-    """Decide what waits: together, or one by one when careful.
+def _decide(db: Raw, keys: Sequence[str], name: str) -> None:
+    """Decide what waits, all together: the way of a first delivery."""
+    failpoint("ledger.taken")
+    finished = transfers.decide_waiting(db, worker=name)
+    failpoint("ledger.committed")
+    log.info("commands_finished", count=finished, named=len(keys), careful=False)
 
-    A message that was delivered before, or that a sweep sent, may be here because one of its commands kills workers.
-    Then each is tried alone, the named ones and whatever else waits, those with the fewest attempts first.
+
+def _decide_carefully(db: Raw, keys: Sequence[str], name: str, owed: list[UUID]) -> None:
+    """Decide what waits one by one, those with the fewest attempts first.
+
+    A message that was delivered before, or that a sweep sent again, may be here because one of its commands kills workers.
     """
     failpoint("ledger.taken")
-    if careful:
-        named = [UUID(key) for key in keys]
-        waiting = commands.get_untried(db, transfers.BATCH_COMMANDS_MAX)
-        finished = transfers.decide_alone(db, list(dict.fromkeys([*waiting, *named])), worker=name)
-    else:
-        finished = transfers.decide_waiting(db, worker=name)
+    waiting = commands.get_untried(db, transfers.BATCH_COMMANDS_MAX)
+    ids = dict.fromkeys([*waiting, *(UUID(key) for key in keys)])
+    finished = transfers.decide_alone(db, list(ids), worker=name, owed=owed)
     failpoint("ledger.committed")
-    log.info("commands_finished", count=finished, named=len(keys), careful=careful)
+    log.info("commands_finished", count=finished, named=len(keys), careful=True)
 
 
 def _purge(db: Raw, keys: Sequence[str]) -> None:
@@ -73,6 +86,10 @@ def _with_database(url: str, stop: threading.Event, work: Callable[[Raw, Sequenc
                 if connection and not connection[0].closed:
                     connection[0].close()
                 stop.wait(RECONNECT_S)
+            except Exception:
+                if connection[0].info.transaction_status is not TransactionStatus.IDLE:
+                    connection[0].close()
+                raise
         raise InterruptedError("stopped before the work was done; the sweep finds it")
 
     return actor

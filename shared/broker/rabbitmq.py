@@ -5,28 +5,38 @@ delayed message, and the dead-letter queue is only counted.
 """
 
 import contextlib
+import os
+import threading
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import dramatiq
 import pika
 import pika.exceptions
+import structlog
 from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.common import q_name, xq_name
 from dramatiq.errors import BrokerConnectionError
 from dramatiq.middleware import CurrentMessage
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
 from shared.messages import QUEUE_OF, QUEUES, Queue, Wake
 
 HEARTBEAT_S: Final = 10
 CONNECT_S: Final = 3
 
+#: How long RabbitMQ may take to confirm that it has a message. A quorum queue without a leader never does.
+CONFIRM_S: Final = 30
+
 #: After so many deliveries RabbitMQ sets a message aside. The work it names is found by the sweep all the same.
 DELIVERIES_MAX: Final = 5
 
 #: What a publisher gets when RabbitMQ is away, after dramatiq's own few tries.
-BROKER_AWAY: Final = (BrokerConnectionError, pika.exceptions.AMQPError, OSError)
+BROKER_AWAY: Final = (BrokerConnectionError, pika.exceptions.AMQPError, AMQPConnectorException, OSError)
+
+
+log = structlog.get_logger("broker")
 
 
 class Broker(RabbitmqBroker):
@@ -37,13 +47,8 @@ class Broker(RabbitmqBroker):
     """
 
     def __init__(self, url: str) -> None:
-        parameters = pika.URLParameters(url)
-        parameters.heartbeat = HEARTBEAT_S
-        parameters.socket_timeout = CONNECT_S
-        parameters.stack_timeout = 2 * CONNECT_S
-        parameters.blocked_connection_timeout = HEARTBEAT_S
         super().__init__(url=url, confirm_delivery=True, middleware=[CurrentMessage()])
-        self.parameters = parameters
+        self.parameters = _parameters(url)
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:  # noqa: ARG002
         """Consume one message at a time, whatever the caller asked for."""
@@ -120,7 +125,13 @@ class Publisher:
         message: dramatiq.Message[None] = dramatiq.Message(
             queue_name=QUEUE_OF[wake], actor_name=wake, args=(), kwargs={"keys": list(keys), "swept": swept}, options={}
         )
-        self._broker.enqueue(message)
+        watchdog = threading.Timer(CONFIRM_S, _give_up)
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            self._broker.enqueue(message)
+        finally:
+            watchdog.cancel()
 
     def keep_alive(self) -> None:
         """Answer heartbeats, which a blocking connection does only when asked.
@@ -139,6 +150,12 @@ class Publisher:
         self._broker.close()
 
 
+def _give_up() -> None:
+    """End the process: pika waits for a confirm without limit and cannot be told otherwise, and whoever watches us starts us anew."""
+    log.error("publish_not_confirmed", waited_s=CONFIRM_S)
+    os._exit(1)
+
+
 def was_redelivered() -> bool:
     """Inside an actor: whether RabbitMQ handed this message to a worker before, which then did not acknowledge it."""
     message = CurrentMessage.get_current_message()
@@ -152,13 +169,20 @@ def count_messages(url: str) -> dict[Queue, tuple[int, int] | None]:
     Raises:
         one of `BROKER_AWAY`.
     """
-    parameters = pika.URLParameters(url)
-    parameters.socket_timeout = CONNECT_S
-    connection = pika.BlockingConnection(parameters)
+    connection = pika.BlockingConnection(_parameters(url))
     try:
         return {queue: _count(connection, queue) for queue in QUEUES}
     finally:
         connection.close()
+
+
+def _parameters(url: str) -> pika.URLParameters:
+    parameters = pika.URLParameters(url)
+    parameters.heartbeat = HEARTBEAT_S
+    parameters.socket_timeout = CONNECT_S
+    parameters.stack_timeout = 2 * CONNECT_S
+    parameters.blocked_connection_timeout = HEARTBEAT_S
+    return parameters
 
 
 def _count(connection: pika.BlockingConnection, queue: Queue) -> tuple[int, int] | None:

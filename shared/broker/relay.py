@@ -30,6 +30,9 @@ POLL_S: Final = 1.0
 #: Rows one sweep announces.
 SWEEP_ROWS_MAX: Final = 1_000
 
+#: Age at which a command without an Idempotency-Key has nobody left who waits for it: far beyond every gateway's deadline.
+ABANDONED_S: Final = 600.0
+
 #: Between two tries to reach a service that is away.
 RECONNECT_S: Final = 0.5
 
@@ -40,9 +43,9 @@ def run(database_url: str, amqp_url: str, *, sweep_s: float, stop: threading.Eve
     """Relay until `stop` is set, through any number of losses of PostgreSQL and RabbitMQ.
 
     1. Connect to both. A RabbitMQ just met may have lost its data, so everything waiting is due for an announcement.
-    2. Empty the outbox.
-    3. Sweep when it is time.
-    4. Wait for a poke, or for the poll interval.
+    2. Sweep when it is time.
+    3. Publish what the outbox holds, some at a time.
+    4. When it is empty, wait for a poke, or for the poll interval.
     """
     while not stop.is_set():
         publisher = Publisher(amqp_url)
@@ -63,11 +66,11 @@ def _relay(db: Raw, publisher: Publisher, *, sweep_s: float, stop: threading.Eve
     sweep(db, interval_s=0)
     swept_at = time.monotonic()
     while not stop.is_set():
-        while empty_outbox(db, publisher):
-            pass
         if time.monotonic() - swept_at >= sweep_s:
             sweep(db, interval_s=sweep_s)
             swept_at = time.monotonic()
+        if empty_outbox(db, publisher):
+            continue  # there may be more, but neither a sweep nor a stop waits until there is not
         publisher.keep_alive()
         for _ in db.notifies(timeout=min(POLL_S, sweep_s), stop_after=1):
             pass
@@ -95,11 +98,12 @@ def empty_outbox(db: Raw, publisher: Publisher) -> int:
 
 
 def sweep(db: Raw, *, interval_s: float) -> None:
-    """Announce again what has waited longer than its interval; with 0, everything that waits."""
+    """Announce again what has waited longer than its interval, with 0 everything that waits, and withdraw what nobody waits for."""
+    abandoned = commands.withdraw_abandoned(db, older_than_s=ABANDONED_S, limit=SWEEP_ROWS_MAX)
     found = commands.announce_overdue(db, interval_s=interval_s, limit=SWEEP_ROWS_MAX)
     purges = purge.announce_overdue(db, interval_s=interval_s, limit=SWEEP_ROWS_MAX)
-    if found or purges:
-        log.info("swept", commands=found, purges=purges)
+    if found or purges or abandoned:
+        log.info("swept", commands=found, purges=purges, abandoned=abandoned)
 
 
 def _messages(rows: Sequence[outbox.Row]) -> Iterator[list[outbox.Row]]:

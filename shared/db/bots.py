@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, case, exists, func, select
 
-from shared.db.schema import POSTBACKS, bot, bot_chat, campaign, chat, lead_counter
+from shared.db.schema import POSTBACKS, bot, bot_chat, campaign, chat, current_counter
 from shared.domain.campaigns import CampaignStatus
 
 _IS_ADMIN = exists().where(bot_chat.c.bot_id == campaign.c.bot_id, bot_chat.c.chat_id == campaign.c.chat_id, bot_chat.c.admin)
@@ -30,7 +30,7 @@ def get_bots(tx: Connection, account_id: int, *, limit: int, offset: int) -> tup
 
 
 def _counter(name: str) -> Any:
-    return func.coalesce(lead_counter.c[name], 0).label(name)
+    return func.coalesce(current_counter.c[name], 0).label(name)
 
 
 _CAMPAIGN_COLUMNS = (
@@ -51,7 +51,7 @@ _OWN_CAMPAIGNS = (
     select(*_CAMPAIGN_COLUMNS)
     .join(bot, bot.c.id == campaign.c.bot_id)
     .join(chat, chat.c.id == campaign.c.chat_id)
-    .outerjoin(lead_counter, (lead_counter.c.campaign_id == campaign.c.id) & (lead_counter.c.epoch == campaign.c.lead_epoch))
+    .outerjoin(current_counter, current_counter.c.campaign_id == campaign.c.id)
     .where(campaign.c.account_id == bindparam("account"), campaign.c.status != CampaignStatus.DELETED)
 )
 _CAMPAIGNS: Final = _OWN_CAMPAIGNS.order_by(campaign.c.id).limit(bindparam("limit")).offset(bindparam("offset"))

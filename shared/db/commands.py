@@ -3,7 +3,8 @@
 States: pending → done | refused | withdrawn, final; pending ⇄ parked. Every change is a conditional write under the row's lock.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -13,7 +14,7 @@ from psycopg import Pipeline
 
 from shared.db.connect import Raw
 from shared.domain.transfers import Kind, Request
-from shared.messages import OUTCOME_CHANNEL, Outcome, State, Wake, encode_outcomes
+from shared.messages import OUTBOX_CHANNEL, OUTCOME_CHANNEL, Outcome, State, Wake, encode_outcomes
 
 #: How many times a repeated request looks again for the command it met, before giving up for now.
 JOIN_TRIES_MAX: Final = 5
@@ -51,8 +52,9 @@ class Standing:
 _COLUMNS = "id, kind, account_id, object_id, token, keep_leads, idempotency_key, state, reason, field, message"
 
 # A request without a key does not become a second command while an equal one is unfinished, with a key or without: the first condition
-# sees the committed ones, the unique index settles a race between two without keys. The wake-up is part of the same statement, so that
-# no command is ever committed without it.
+# sees the committed ones, the unique index settles a race between two without keys. Rows go in by the order of the unique keys, since an
+# insert that meets another gateway's uncommitted row waits for it: two gateways that waited for each other would deadlock. The wake-up is
+# part of the same statement, so that no command is ever committed without it.
 ADD = f"""
     WITH new AS (
         SELECT * FROM unnest(
@@ -67,6 +69,7 @@ ADD = f"""
             WHERE c.state IN ('pending', 'parked')
               AND (c.account_id, c.object_id, c.kind, c.token, c.keep_leads)
                 = (new.account_id, new.object_id, new.kind, new.token, new.keep_leads))
+        ORDER BY account_id, coalesce(idempotency_key, ''), object_id, kind, token, keep_leads
         ON CONFLICT DO NOTHING
         RETURNING id
     ), woken AS (
@@ -197,6 +200,21 @@ def count_attempt(db: Raw, command: UUID, *, attempts_max: int) -> bool:
     return row is not None and row[0] == State.PENDING
 
 
+@contextmanager
+def held(db: Raw, command: UUID) -> Iterator[bool]:
+    """Whether this session alone may try the command one by one; so that two careful workers do not both count the same try.
+
+    The lock goes with the session, however that ends.
+    """
+    name = "hashtextextended(%s::uuid::text, 0)"
+    mine = bool(db.execute(f"SELECT pg_try_advisory_lock({name})", [command], prepare=True).fetchone() == (True,))
+    try:
+        yield mine
+    finally:
+        if mine and not db.closed:
+            db.execute(f"SELECT pg_advisory_unlock({name})", [command], prepare=True)
+
+
 def give_attempt_back(db: Raw, command: UUID) -> None:
     """Uncount a try that ended for a reason which says nothing against the command, such as a deadlock or a database gone away."""
     db.execute("UPDATE command SET attempts = attempts - 1 WHERE id = %s AND state = 'pending' AND attempts > 0", [command])
@@ -214,19 +232,42 @@ def get_untried(db: Raw, limit: int) -> list[UUID]:
 
 
 def announce_overdue(db: Raw, *, interval_s: float, limit: int) -> int:
-    """Write a wake-up for each command whose last announcement came to nothing for its interval, which doubles. Returns how many."""
+    """Write a wake-up for each command whose last announcement came to nothing for its interval, which doubles. Returns how many.
+
+    The first repetition counts as a first announcement: what RabbitMQ lost is decided in batches. A command that was repeated or tried
+    alone before may be here because it kills workers, and is marked as swept.
+    """
     rows = db.execute(
         f"""
         WITH due AS (
-            SELECT id FROM command
+            SELECT id, announced > 0 OR attempts > 0 AS again FROM command
             WHERE state = 'pending' AND announced_at <= now() - %(interval)s * interval '1 s' * (1 << least(announced, {BACKOFF_MAX}))
             ORDER BY attempts, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
         ), noted AS (
             UPDATE command SET announced_at = now(), announced = least(announced + 1, {BACKOFF_MAX}) FROM due WHERE command.id = due.id
         )
-        INSERT INTO outbox (wake, key, swept) SELECT '{Wake.DECIDE_TRANSFERS}', id::text, true FROM due
+        INSERT INTO outbox (wake, key, swept) SELECT '{Wake.DECIDE_TRANSFERS}', id::text, again FROM due
         """,
         {"interval": interval_s, "limit": limit},
+    )
+    return rows.rowcount
+
+
+def withdraw_abandoned(db: Raw, *, older_than_s: float, limit: int) -> int:
+    """Withdraw waiting commands that nobody can still be waiting for. Returns how many.
+
+    Without an Idempotency-Key the outcome can be told to the waiting request alone, and its gateway withdraws the command at the deadline.
+    What is much older lost its gateway; to carry it out hours later could undo what its owner decided meanwhile.
+    """
+    rows = db.execute(
+        """
+        WITH old AS (
+            SELECT id FROM command
+            WHERE state = 'pending' AND idempotency_key IS NULL AND created <= now() - %(age)s * interval '1 s'
+            ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+        UPDATE command SET state = 'withdrawn', finished = clock_timestamp() FROM old WHERE command.id = old.id
+        """,
+        {"age": older_than_s, "limit": limit},
     )
     return rows.rowcount
 
@@ -238,11 +279,33 @@ def release(db: Raw, command: UUID) -> bool:
         WITH freed AS (
             UPDATE command SET state = 'pending', attempts = 0, announced = 0, announced_at = now(), trouble = ''
             WHERE id = %s AND state = 'parked' RETURNING id)
-        INSERT INTO outbox (wake, key) SELECT '{Wake.DECIDE_TRANSFERS}', id::text FROM freed RETURNING id
+        INSERT INTO outbox (wake, key) SELECT '{Wake.DECIDE_TRANSFERS}', id::text FROM freed RETURNING pg_notify('{OUTBOX_CHANNEL}', '')
         """,
         [command],
     ).fetchone()
     return row is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How many commands wait and are parked, and for how many seconds the oldest has waited."""
+
+    pending: int
+    parked: int
+    oldest_s: float
+
+
+def get_load(db: Raw) -> Load:
+    """What the ledger has before it."""
+    row = db.execute(
+        """
+        SELECT count(*) FILTER (WHERE state = 'pending'), count(*) FILTER (WHERE state = 'parked'),
+               coalesce(extract(epoch FROM now() - min(created) FILTER (WHERE state = 'pending')), 0)::float8
+        FROM command WHERE state IN ('pending', 'parked')
+        """
+    ).fetchone()
+    assert row is not None, "an aggregate always answers"
+    return Load(*row)
 
 
 def get_worker(db: Raw, command: UUID) -> str:

@@ -1,6 +1,6 @@
 """How every process connects: one way, with limits that keep a stopped or cut-off process from holding anybody up."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -25,58 +25,101 @@ SESSION_LIMITS: Final = {
     "client_connection_check_interval": 1_000,
 }
 
-#: Errors that say "not now", not "wrong": the work may be done again. Deadlocks and lock timeouts, a server that goes down or
-#: is away, a statement or a session that ran into its limit.
-EXPECTED: Final = (
-    psycopg.OperationalError,
+#: Those of the expected errors that leave the connection well.
+WAITED_TOO_LONG: Final = (
     psycopg.errors.DeadlockDetected,
     psycopg.errors.SerializationFailure,
     psycopg.errors.LockNotAvailable,
     psycopg.errors.QueryCanceled,
-    psycopg.errors.IdleInTransactionSessionTimeout,
 )
 
-#: The same as SQLAlchemy wraps them.
-AWAY: Final = (psycopg.OperationalError, sqlalchemy_errors.OperationalError, sqlalchemy_errors.TimeoutError)
+#: Errors that say "not now", not "wrong": the work may be done again. Deadlocks and lock timeouts, a server that goes down or
+#: is away, a statement or a session that ran into its limit.
+EXPECTED: Final = (psycopg.OperationalError, psycopg.errors.IdleInTransactionSessionTimeout)
+
+#: The same as SQLAlchemy wraps them, and its own word for a pool that has no connection left.
+AWAY: Final = (*EXPECTED, sqlalchemy_errors.OperationalError, sqlalchemy_errors.TimeoutError)
+
+#: PostgreSQL 17 can also end a transaction by its age, which closes the last gap: a process stopped in the middle of sending.
+TRANSACTION_MS: Final = 20_000
+_TRANSACTION_LIMIT_SINCE: Final = 170_000
 
 
-def connect(url: str, *, name: str, limits: dict[str, int] = SESSION_LIMITS) -> Raw:
-    """Open an autocommit connection. `name` shows in pg_stat_activity; `limits` are session settings, in milliseconds.
+def connect(url: str, *, name: str, limits: Mapping[str, int | str] = SESSION_LIMITS) -> Raw:
+    """Open an autocommit connection. `name` shows in pg_stat_activity; `limits` are session settings, durations in milliseconds.
 
     Raises:
         psycopg.OperationalError: the server is away or refuses.
     """
-    return psycopg.connect(
-        url,
-        autocommit=True,
-        application_name=f"gatepost {name}",
-        connect_timeout=CONNECT_S,
-        keepalives_idle=5,
-        keepalives_interval=2,
-        keepalives_count=3,
-        tcp_user_timeout=TCP_USER_TIMEOUT_MS,
-        options=" ".join(f"-c {setting}={value}" for setting, value in limits.items()),
-    )
+    connection = psycopg.connect(url, autocommit=True, **_settings(name, limits))
+    if limits and connection.info.server_version >= _TRANSACTION_LIMIT_SINCE:
+        connection.execute(f"SET transaction_timeout = {TRANSACTION_MS}")
+    return connection
+
+
+async def connect_async(url: str, *, name: str) -> psycopg.AsyncConnection[tuple[Any, ...]]:
+    """The same for the event loop, for connections that listen or poke and hold no transaction."""
+    return await psycopg.AsyncConnection.connect(url, autocommit=True, **_settings(name, SESSION_LIMITS))
+
+
+def _settings(name: str, limits: Mapping[str, int | str]) -> dict[str, Any]:
+    return {
+        "application_name": f"gatepost {name}",
+        "connect_timeout": CONNECT_S,
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": TCP_USER_TIMEOUT_MS,
+        "options": " ".join(f"-c {setting}={value}" for setting, value in limits.items()),
+    }
 
 
 def engine(url: str, *, name: str, connections: int = 8) -> Engine:
-    """A pool of at most `connections`; a caller that finds none free within the statement limit gets an error from `AWAY`."""
+    """A pool of at most `connections`; a caller that finds none free within the statement limit gets `sqlalchemy.exc.TimeoutError`.
+
+    Parameters are left out of its errors: they hold tokens, and errors are logged.
+    """
     return create_engine(
         "postgresql+psycopg://",
         creator=lambda: connect(url, name=name),
         pool_size=connections,
         max_overflow=0,
         pool_timeout=STATEMENT_MS / 1000,
-        pool_pre_ping=False,
         isolation_level="READ COMMITTED",
+        hide_parameters=True,
     )
 
 
 @contextmanager
 def reading(db: Engine) -> Iterator[Connection]:
     """A connection for reads, each statement on its own snapshot."""
-    with db.connect().execution_options(isolation_level="AUTOCOMMIT") as tx:
+    with _renewing(db), db.connect().execution_options(isolation_level="AUTOCOMMIT") as tx:
         yield tx
+
+
+@contextmanager
+def writing(db: Engine) -> Iterator[Connection]:
+    """A transaction, committed at the end of the block."""
+    with _renewing(db), db.begin() as tx:
+        yield tx
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether an error, the driver's or SQLAlchemy's, says that the database could not do it now."""
+    if isinstance(error, sqlalchemy_errors.DBAPIError):
+        return isinstance(error.orig, EXPECTED)
+    return isinstance(error, (*EXPECTED, sqlalchemy_errors.TimeoutError))
+
+
+@contextmanager
+def _renewing(db: Engine) -> Iterator[None]:
+    """Empty the pool when its server went away, so that its other connections, as dead as this one, fail nobody else."""
+    try:
+        yield
+    except (psycopg.Error, sqlalchemy_errors.DBAPIError) as error:
+        if is_away(error) and not isinstance(getattr(error, "orig", error), WAITED_TOO_LONG):
+            db.dispose()
+        raise
 
 
 def raw(tx: Connection) -> Raw:

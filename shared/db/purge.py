@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from shared.db.connect import Raw
-from shared.messages import Wake
+from shared.messages import OUTBOX_CHANNEL, Wake
 
 #: Tables keyed by (campaign_id, epoch) that hold little and go in one statement each, when the leads are gone.
 SMALL_TABLES: Final = ("daily", "lead_counter")
@@ -66,7 +66,7 @@ def announce(db: Raw, campaign: int, epoch: int) -> None:
     """Ask for another turn, at the tail of the queue."""
     db.execute(
         f"""INSERT INTO outbox (wake, key) SELECT '{Wake.PURGE_LEADS}', campaign_id || ':' || epoch FROM purge
-            WHERE campaign_id = %s AND epoch = %s""",
+            WHERE campaign_id = %s AND epoch = %s RETURNING pg_notify('{OUTBOX_CHANNEL}', '')""",
         [campaign, epoch],
     )
 

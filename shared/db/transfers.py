@@ -197,7 +197,7 @@ FINISH: Final = """
 NOTIFY: Final = "SELECT pg_notify(%(channel)s, %(payload)s)"
 
 
-def write(tx: Raw, moves: Sequence[Move], outcomes: Sequence[tuple[UUID, Outcome]], *, worker: str) -> None:
+def write(tx: Raw, pipeline: Pipeline, moves: Sequence[Move], outcomes: Sequence[tuple[UUID, Outcome]], *, worker: str) -> None:
     """Carry out what was decided: one final row for each object, a history row and two notices for each transfer, every outcome.
 
     The commands are the caller's own locked rows, so the last condition of FINISH always holds; it is there for whoever breaks that.
@@ -220,6 +220,7 @@ def write(tx: Raw, moves: Sequence[Move], outcomes: Sequence[tuple[UUID, Outcome
     )
     for payload in encode_outcomes(outcomes):
         tx.execute(NOTIFY, {"channel": OUTCOME_CHANNEL, "payload": payload}, prepare=True)
+    pipeline.sync()
 
 
 def _move_bots(tx: Raw, moves: Sequence[Move]) -> None:

@@ -69,7 +69,7 @@ def threads(number: int) -> Iterator[Callable[..., "Future[Any]"]]:
 def decide_alone(database_url: str, *ids: UUID) -> int:
     """A worker of its own that decides these commands."""
     with connect(database_url, name="ledger") as db:
-        return transfers.decide_alone(db, ids, worker="alone")
+        return transfers.decide_alone(db, ids, worker="alone", owed=[])
 
 
 def decide_waiting(database_url: str) -> int:

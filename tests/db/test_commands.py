@@ -1,5 +1,7 @@
 """Accepting commands, taking them once, and what becomes of those that cannot be decided."""
 
+from uuid import UUID
+
 import psycopg
 import pytest
 import uuid_utils.compat as uuids
@@ -7,10 +9,21 @@ import uuid_utils.compat as uuids
 from services.ledger import transfers
 from shared.db import commands
 from shared.db.commands import NewCommand
-from shared.db.connect import Raw
+from shared.db.connect import Raw, connect
 from shared.domain.transfers import Kind
 from shared.messages import State
-from tests.db.support import DONE, accept, decide_alone, decide_waiting, ending, owner_of_bot, refused, scalar
+from tests.db.support import (
+    DONE,
+    accept,
+    decide_alone,
+    decide_waiting,
+    ending,
+    owner_of_bot,
+    refused,
+    scalar,
+    threads,
+    wait_for_blocked,
+)
 from tests.world import Account, World
 
 
@@ -147,7 +160,7 @@ def test_a_lock_timeout_does_not_count_as_an_attempt(db: Raw, world: World, data
 
     with psycopg.connect(database_url) as holder, psycopg.connect(database_url, autocommit=True, options="-c lock_timeout=50") as worker:
         holder.execute("SELECT 1 FROM account WHERE id = %s FOR UPDATE", [ann.id])
-        transfers.decide_alone(worker, [command], worker="impatient")
+        transfers.decide_alone(worker, [command], worker="impatient", owed=[])
 
     assert ending(db, command)[0] is State.PENDING
     assert scalar(db, "SELECT attempts FROM command") == 0
@@ -162,11 +175,82 @@ def test_the_sweep_announces_what_waits_and_doubles_its_interval(db: Raw, world:
 
     assert commands.announce_overdue(db, interval_s=60, limit=10) == 0
     assert commands.announce_overdue(db, interval_s=0, limit=10) == 1
-    assert db.execute("SELECT wake, key, swept FROM outbox").fetchall() == [("decide_transfers", str(command), True)]
+    assert db.execute("SELECT wake, key, swept FROM outbox").fetchall() == [("decide_transfers", str(command), False)]
     db.execute("UPDATE command SET announced_at = now() - interval '90 s'")
     assert commands.announce_overdue(db, interval_s=60, limit=10) == 0
     db.execute("UPDATE command SET announced_at = now() - interval '121 s'")
     assert commands.announce_overdue(db, interval_s=60, limit=10) == 1
+    assert db.execute("SELECT swept FROM outbox ORDER BY id").fetchall() == [(False,), (True,)]
+
+
+def test_a_command_that_was_tried_alone_is_announced_as_swept_at_once(db: Raw, world: World) -> None:
+    command = accept(db, Kind.BOT, world.account(), 1, "t")
+    commands.count_attempt(db, command, attempts_max=transfers.ATTEMPTS_MAX)
+    db.execute("DELETE FROM outbox")
+
+    commands.announce_overdue(db, interval_s=0, limit=10)
+
+    assert db.execute("SELECT swept FROM outbox").fetchall() == [(True,)]
+
+
+def test_two_careful_workers_do_not_count_the_same_try_twice(db: Raw, database_url: str, world: World) -> None:
+    ann, ben = world.account(), world.account()
+    command = accept(db, Kind.BOT, ann, world.bot(ann), ben.token)
+
+    with connect(database_url, name="ledger") as other, commands.held(other, command) as held:
+        assert held
+        decide_alone(database_url, command)
+    assert scalar(db, "SELECT attempts FROM command") == 0
+
+    decide_alone(database_url, command)
+    assert ending(db, command) == DONE
+
+
+def test_a_lost_database_does_not_count_as_an_attempt(db: Raw, database_url: str, world: World) -> None:
+    ann, ben = world.account(), world.account()
+    command = accept(db, Kind.BOT, ann, world.bot(ann), ben.token)
+    owed: list[UUID] = []
+
+    with connect(database_url, name="holder") as holder, connect(database_url, name="ledger") as lost, threads(1) as start:  # noqa: SIM117
+        with holder.transaction():
+            holder.execute("SELECT 1 FROM account WHERE id = %s FOR UPDATE", [ann.id])
+            tried = start(lambda: transfers.decide_alone(lost, [command], worker="lost", owed=owed))
+            wait_for_blocked(db, 1)
+            db.execute("SELECT pg_terminate_backend(%s)", [lost.info.backend_pid])
+            assert isinstance(tried.exception(), psycopg.OperationalError)
+    assert (owed, scalar(db, "SELECT attempts FROM command")) == ([command], 1)
+
+    with connect(database_url, name="ledger") as again:
+        transfers.decide_alone(again, [], worker="again", owed=owed)
+    assert (owed, scalar(db, "SELECT attempts FROM command")) == ([], 0)
+
+
+def test_gateways_that_accept_the_same_keys_in_other_orders_do_not_deadlock(db: Raw, database_url: str, world: World) -> None:
+    ann = world.account()
+
+    def accept_keys(*keys: str) -> int:
+        with connect(database_url, name="gateway") as gateway:
+            return len(commands.add(gateway, [a_command(ann, "t", key=key, object_id=ord(key)) for key in keys]))
+
+    with connect(database_url, name="gateway") as third, threads(2) as start:
+        with third.transaction():
+            commands.add(third, [a_command(ann, "t", key="M", object_id=ord("M"))])
+            first = start(accept_keys, "A", "M", "Z")
+            wait_for_blocked(db, 1)
+            second = start(accept_keys, "Z", "A", "B")
+            wait_for_blocked(db, 2)
+        assert first.result() + second.result() == 3
+
+
+def test_what_lost_its_gateway_long_ago_is_withdrawn_unless_it_has_a_key(db: Raw, world: World) -> None:
+    ann = world.account()
+    bare, keyed = accept(db, Kind.BOT, ann, 1, "t"), accept(db, Kind.BOT, ann, 2, "t", key="k")
+    assert commands.withdraw_abandoned(db, older_than_s=600, limit=10) == 0
+    db.execute("UPDATE command SET created = now() - interval '601 s'")
+
+    assert commands.withdraw_abandoned(db, older_than_s=600, limit=10) == 1
+
+    assert (ending(db, bare)[0], ending(db, keyed)[0]) == (State.WITHDRAWN, State.PENDING)
 
 
 def test_a_refusal_is_final(db: Raw, database_url: str, world: World) -> None:

@@ -38,7 +38,7 @@ def test_a_batch_decides_as_one_by_one_would(db: Raw, database_url: str, world: 
     with connect(database_url, name="batch") as worker, connect(on_database(database_url, copy), name="alone") as other:
         while transfers.decide_waiting(worker, worker="batch"):
             pass
-        transfers.decide_alone(other, sorted(ids), worker="alone")
+        transfers.decide_alone(other, sorted(ids), worker="alone", owed=[])
         together, alone = state(worker), state(other)
 
     assert together == alone

@@ -7,6 +7,7 @@ import pika
 import pytest
 
 from shared.db.connect import Raw
+from shared.failpoints import FailPoint
 from shared.messages import LEDGER
 from tests.api import Api
 from tests.stack import Stack, eventually
@@ -56,39 +57,42 @@ def test_a_command_whose_gateway_died_before_it_poked_anybody_is_found_by_the_sw
 
 
 @pytest.mark.parametrize("point", ["ledger.taken", "ledger.claimed", "ledger.locked", "ledger.written", "ledger.committed"])
-def test_a_ledger_killed_anywhere_neither_loses_nor_doubles(db: Raw, processes: Stack, world: World, point: str) -> None:
+def test_a_ledger_killed_anywhere_neither_loses_nor_doubles(db: Raw, processes: Stack, world: World, point: FailPoint) -> None:
     ann, ben = world.account(), world.account()
     api = Api(processes.gateway().base_url)
     processes.relay(*NEVER)
     ledger = processes.ledger()
-    processes.arm(point)  # type: ignore[arg-type]
+    processes.arm(point)
 
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(lambda: api.post("transfer/bot", ann.key, idempotency_key="k", bot=world.bot(ann), token=ben.token, leads=1))
-        assert processes.reached(point) == ledger.pid  # type: ignore[arg-type]
+        assert processes.reached(point) == ledger.pid
         ledger.kill()
-        processes.let_go(point)  # type: ignore[arg-type]
+        processes.let_go(point)
         processes.ledger()
 
         assert answer.result().body == b'{"status":"ok"}'
     assert db.execute("SELECT count(*) FROM transfer").fetchone() == (1,)
 
 
-def test_a_stopped_ledger_holds_its_locks_no_longer_than_the_session_limit(db: Raw, processes: Stack, world: World) -> None:
+@pytest.mark.parametrize("point", ["ledger.claimed", "ledger.locked", "ledger.written"])
+def test_a_stopped_ledger_holds_its_locks_no_longer_than_the_session_limit(
+    db: Raw, processes: Stack, world: World, point: FailPoint
+) -> None:
     ann, ben = world.account(), world.account()
     api = Api(processes.gateway("--deadline", "30").base_url)
     processes.relay("--sweep", "1")
     stopped = processes.ledger()
-    processes.arm("ledger.locked")
+    processes.arm(point)
 
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(lambda: api.post("transfer/bot", ann.key, bot=world.bot(ann), token=ben.token, leads=1))
-        assert processes.reached("ledger.locked") == stopped.pid
+        assert processes.reached(point) == stopped.pid
         stopped.send(signal.SIGSTOP)
         processes.ledger()
 
         assert answer.result().body == b'{"status":"ok"}'
-    processes.let_go("ledger.locked")
+    processes.let_go(point)
     stopped.send(signal.SIGCONT)
     assert api.post("transfer/bot", ben.key, bot=1, token=ann.token, leads=1).body == b'{"status":"ok"}'
     assert db.execute("SELECT count(*) FROM transfer").fetchone() == (2,)
