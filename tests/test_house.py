@@ -20,7 +20,8 @@ UNFINISHED: Final = ("TO" + "DO", "FIX" + "ME", "X" * 3)
 
 #: The only places that may name a table whose rows an epoch hides; everybody else reads the `current_` views.
 EPOCH_TABLES: Final = re.compile(
-    r"\b(FROM|JOIN|INTO|UPDATE)\s+(lead|lead_counter|daily|journal)\b|^from shared.db.schema import .*\b(lead|lead_counter|daily|journal)\b",
+    r"\b(FROM|JOIN|INTO|UPDATE)\s+(lead|lead_counter|daily|journal)\b"
+    r"|^from shared.db.schema import .*\b(lead|lead_counter|daily|journal)\b",
     re.MULTILINE,
 )
 EPOCH_READERS: Final = {"leads.py", "purge.py", "seeds.py", "transfers.py", "schema.py", "0001_spine.py"}
