@@ -1,4 +1,4 @@
-"""What the API answers: one envelope for every outcome (product rules, section 2)."""
+"""What the API answers: one envelope for every outcome."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Plans: what an account may run, what it costs, and when it counts as paid (product rules, section 8)."""
+"""Plans: what an account may run, what it costs, and when it counts as paid."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta

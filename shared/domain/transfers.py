@@ -1,7 +1,7 @@
 """Who may hand what to whom: the checks of a transfer, in their fixed order, and what a transfer changes.
 
 A decision reads `Facts` and returns a `Move` or the `Refusal`s; nothing is written here. The ledger decides with it on locked rows,
-the preview with the same functions on unlocked ones (product rules, section 9).
+the preview with the same functions on unlocked ones.
 """
 
 from collections.abc import Sequence

@@ -123,10 +123,17 @@ def test_the_object_goes_beside_the_credential_under_the_same_name(home: House) 
     assert check(home.api.send("GET", f"/api/camp/get.json?id={campaign}", headers=bearer(account.key))).data["id"] == campaign
 
 
-@pytest.mark.parametrize("objects", ["id=1&id=2", "id=1&id=1", "id=1&id=", "id=1&id=x"])
+@pytest.mark.parametrize("objects", ["id=1&id=2", "id=1&id=1", "id=1&id=", "id=1&id=x", "id=1&camp=2"])
 def test_two_objects_are_invalid(home: House, ann: Account, objects: str) -> None:
     assert error(home.api.send("GET", f"/api/camp/get.json?{objects}", headers=bearer(ann.key))) == ("invalid", "id")
     assert error(home.api.send("GET", f"/api/camp/get.json?{objects}&id={ann.key}")) == ("invalid", "id")
+
+
+def test_two_objects_in_the_query_of_a_post_are_invalid_too(home: House, ann: Account) -> None:
+    assert error(home.api.send("POST", f"/api/transfer/bot.json?id={ann.key}&id=5&id=6", b'{"bot":1,"token":"t","leads":1}')) == (
+        "invalid",
+        "id",
+    )
 
 
 def test_an_object_that_is_no_number_is_not_taken_for_a_credential(home: House, ann: Account) -> None:
@@ -171,7 +178,7 @@ class Flawed:
         return house.api.send(self.method, self.path, body.encode(), bearer(key))
 
 
-#: The order of product.md §2, each with the flaw that brings it about. A command's objects are its ledger's: see test_api_transfer.
+#: The order of the description, each with the flaw that brings it about. A command's objects are its ledger's: see test_api_transfer.
 FLAWS: list[tuple[str, dict[str, object]]] = [
     ("func", {"path": "/api/transfer/bots.json"}),
     ("func", {"method": "PUT"}),

@@ -112,7 +112,7 @@ class Flaws:
 
     @property
     def reasons(self) -> list[tuple[str, str]]:
-        """Every reason of product.md §9, in its order."""
+        """Every reason of the description, in its order."""
         seat = self.seat or ("exists" if self.self and self.kind == "camp" else "")  # one's own bot there has the campaign itself
         flaws = {
             ("notfound", "token"): self.token,
