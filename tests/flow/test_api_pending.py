@@ -124,7 +124,7 @@ def joined(db: Raw) -> bool:
     """Whether a gateway has asked for the outcome of a command it met: what somebody does who waits for another's."""
     return (
         db.execute(
-            "SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'gatepost gateway'"
+            "SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'gatepost gateway%'"
             " AND query LIKE '%id = ANY(%state IN (%done%'"
         ).fetchone()
         is not None
