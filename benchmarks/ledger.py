@@ -17,6 +17,10 @@ from shared.db.connect import connect
 from shared.db.schema import metadata
 
 CLIENTS: Final = (1, 8, 16)
+
+#: One process waits for the disk at each commit, as pgbench with one client does, and so never reaches pgbench with eight: like is
+#: compared with like, each at its best number of connections.
+PROCESSES: Final = (1, 4)
 SMALL_QUEUE: Final = "bench_small_queue"
 TURN: Final = "bench_turn"
 
@@ -42,7 +46,7 @@ def measure(ground: Ground, effort: Effort) -> list[Row]:
         "batches": ledger("batch", 1),
         **{f"pgbench {n}": ceiling(n) for n in CLIENTS},
         "batches, 2 processes": ledger("batch", 2),
-        "single path": ledger("single", 1),
+        **{f"single path {n}": ledger("single", n) for n in PROCESSES},
     }
     found = take_turns(effort.rounds, turns, ground.say)
     ground.drop(TURN)
@@ -51,10 +55,12 @@ def measure(ground: Ground, effort: Effort) -> list[Row]:
 
 def _rows(found: dict[str, list[float]]) -> list[Row]:
     best = max((f"pgbench {n}" for n in CLIENTS), key=lambda name: median(found[name]))
+    single = max((f"single path {n}" for n in PROCESSES), key=lambda name: median(found[name]))
     rows = {
         "batches of 20, 1 process": ("batches", Required("≥", 1.0)),
         "batches of 20, 2 processes": ("batches, 2 processes", None),
-        "single path, 1 process": ("single path", Required("≥", 0.5)),
+        "single path, 1 process": ("single path 1", None),
+        f"single path, best of {PROCESSES} processes: {single.split()[-1]}": (single, Required("≥", 0.5)),
     }
     return [
         against(f"ledger: {what}; {best} clients", found[name], found[best], "transfers/s", required)

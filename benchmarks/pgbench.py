@@ -31,6 +31,7 @@ VARIABLES: Final = {
     world.COMMAND: "command",
 }
 _NUMBER: Final = re.compile(r"\d+")
+_ARRAY: Final = re.compile(r"\{[\d,]*\}")
 _PARAMETER: Final = re.compile(r"%(?:\((\w+)\)s|(s)|(%))")
 _TPS: Final = re.compile(r"tps = ([0-9.]+) \(without initial connection time\)")
 
@@ -96,6 +97,8 @@ def _literal(value: Any) -> str:  # noqa: PLR0911  # one answer for each type
             return "true" if value else "false"
         case int():
             return f":{VARIABLES[value]}" if value in VARIABLES else str(value)
+        case str() if _ARRAY.fullmatch(value):
+            return _literal([int(number) for number in _NUMBER.findall(value)])
         case str():
             return _text(value)
         case UUID():

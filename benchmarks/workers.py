@@ -15,7 +15,7 @@ from uuid import UUID
 
 from services.ledger import transfers
 from shared.db import commands
-from shared.db.connect import Raw, connect
+from shared.db.connect import PLANNED_ONCE, Raw, connect
 
 #: Many together; one in a transaction of its own.
 Mode = Literal["batch", "single"]
@@ -95,7 +95,7 @@ def main(mode: Mode, url: str, seconds: str) -> None:
         sys.stdin.readline()
 
     os.environ["PYTHONUNBUFFERED"] = "1"
-    with connect(url, name="ledger") as db:
+    with connect(url, name="ledger", limits=PLANNED_ONCE) as db:
         tally = work(db, mode, float(seconds), go)
     print(json.dumps({"finished": tally.finished, "seconds": tally.seconds}), flush=True)
 

@@ -3,7 +3,7 @@
 import os
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from services.ledger import purge, transfers
 from shared.broker import worker
 from shared.broker.rabbitmq import was_redelivered
 from shared.db import commands
-from shared.db.connect import Raw, connect
+from shared.db.connect import PLANNED_ONCE, SESSION_LIMITS, Raw, connect
 from shared.failpoints import failpoint
 from shared.messages import Wake, parse_purge_key
 
@@ -36,8 +36,8 @@ def run(database_url: str, amqp_url: str, *, stop: threading.Event) -> None:
         else:
             _decide(db, keys, name)
 
-    decide = _with_database(database_url, stop, decide_transfers)
-    remove = _with_database(database_url, stop, lambda db, keys, _: _purge(db, keys))
+    decide = _with_database(database_url, stop, decide_transfers, PLANNED_ONCE)
+    remove = _with_database(database_url, stop, lambda db, keys, _: _purge(db, keys), SESSION_LIMITS)
     worker.run(amqp_url, {Wake.DECIDE_TRANSFERS: decide, Wake.PURGE_LEADS: remove}, stop)
 
 
@@ -67,7 +67,9 @@ def _purge(db: Raw, keys: Sequence[str]) -> None:
         purge.take_turn(db, *parse_purge_key(key))
 
 
-def _with_database(url: str, stop: threading.Event, work: Callable[[Raw, Sequence[str], bool], None]) -> worker.Actor:
+def _with_database(
+    url: str, stop: threading.Event, work: Callable[[Raw, Sequence[str], bool], None], limits: Mapping[str, int | str]
+) -> worker.Actor:
     """An actor with a connection of its own, renewed when it breaks.
 
     While the database is away the message waits with it: there is nothing else to be done, and what was not committed can
@@ -79,7 +81,7 @@ def _with_database(url: str, stop: threading.Event, work: Callable[[Raw, Sequenc
         while not stop.is_set():
             try:
                 if not connection or connection[0].closed:
-                    connection[:] = [connect(url, name="ledger")]
+                    connection[:] = [connect(url, name="ledger", limits=limits)]
                 return work(connection[0], keys, swept)
             except psycopg.OperationalError as error:
                 log.warning("database_away", error=type(error).__name__)

@@ -92,11 +92,11 @@ CLAIM_COLUMNS = "c.id, c.kind, c.account_id, c.object_id, c.token, c.keep_leads"
 CLAIM_OLDEST = f"""
     WITH c AS MATERIALIZED (
         SELECT * FROM command WHERE state = 'pending' AND attempts = 0 ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-    SELECT {CLAIM_COLUMNS}, a.id FROM c LEFT JOIN account a ON a.transfer_token = c.token ORDER BY c.id
+    SELECT {CLAIM_COLUMNS}, (SELECT a.id FROM account a WHERE a.transfer_token = c.token) FROM c ORDER BY c.id
 """
 CLAIM_ONE = f"""
     WITH c AS MATERIALIZED (SELECT * FROM command WHERE state = 'pending' AND id = %(id)s FOR UPDATE SKIP LOCKED)
-    SELECT {CLAIM_COLUMNS}, a.id FROM c LEFT JOIN account a ON a.transfer_token = c.token
+    SELECT {CLAIM_COLUMNS}, (SELECT a.id FROM account a WHERE a.transfer_token = c.token) FROM c
 """
 
 

@@ -5,7 +5,7 @@ and, without their locks, for the preview. Lock order: commands → accounts (by
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 from uuid import UUID
 
@@ -102,19 +102,24 @@ def find_recipient(db: Raw, token: str) -> int | None:
     return row[0] if row else None
 
 
-def _subject(requests: Sequence[Request]) -> dict[str, list[int]]:
+def _subject(requests: Sequence[Request]) -> dict[str, str]:
     return {
-        "accounts": sorted({r.sender for r in requests} | {r.recipient for r in requests if r.recipient is not None}),
-        "bots": [r.object_id for r in requests if r.kind is Kind.BOT],
-        "camps": [r.object_id for r in requests if r.kind is Kind.CAMPAIGN],
+        "accounts": _array(sorted({r.sender for r in requests} | {r.recipient for r in requests if r.recipient is not None})),
+        "bots": _array(r.object_id for r in requests if r.kind is Kind.BOT),
+        "camps": _array(r.object_id for r in requests if r.kind is Kind.CAMPAIGN),
     }
 
 
-def _read(tx: Raw, pipeline: Pipeline, subject: dict[str, list[int]]) -> Facts:
+def _array(numbers: Iterable[int]) -> str:
+    """An array as PostgreSQL reads it. The driver makes its own from a list element by element, and each statement takes several."""
+    return f"{{{','.join(map(str, numbers))}}}"
+
+
+def _read(tx: Raw, pipeline: Pipeline, subject: dict[str, str]) -> Facts:
     accounts = tx.execute(GET_ACCOUNTS, subject, prepare=True)
     bots = tx.execute(GET_BOTS, subject, prepare=True)
     campaigns = tx.execute(GET_CAMPAIGNS, subject, prepare=True)
-    seats = tx.execute(GET_SEATS, subject, prepare=True)
+    seats: Iterable[tuple[Any, ...]] = tx.execute(GET_SEATS, subject, prepare=True) if subject["camps"] != _array([]) else ()
     # Fetching alone would only flush, which leaves the server inside the pipeline: there it never counts as idle, and a process that is
     # stopped now would keep its locks for as long as it is stopped.
     pipeline.sync()
@@ -156,14 +161,14 @@ def _campaign(row: tuple[Any, ...]) -> Campaign:
     )
 
 
-MOVE_BOTS: Final = """
-    UPDATE bot SET account_id = m.account_id
-    FROM unnest(%(ids)s::bigint[], %(accounts)s::bigint[]) AS m (id, account_id) WHERE bot.id = m.id
-"""
-MOVE_CAMPAIGNS: Final = """
+MOVE: Final = """
+    WITH moved AS (
+        UPDATE bot SET account_id = m.account_id
+        FROM unnest(%(bots)s::bigint[], %(bot_accounts)s::bigint[]) AS m (id, account_id) WHERE bot.id = m.id
+    )
     UPDATE campaign c SET account_id = m.account_id, bot_id = m.bot_id, lead_epoch = m.epoch,
         epoch_since = CASE WHEN c.lead_epoch = m.epoch THEN c.epoch_since ELSE clock_timestamp() END
-    FROM unnest(%(ids)s::bigint[], %(accounts)s::bigint[], %(bots)s::bigint[], %(epochs)s::int[]) AS m (id, account_id, bot_id, epoch)
+    FROM unnest(%(camps)s::bigint[], %(accounts)s::bigint[], %(homes)s::bigint[], %(epochs)s::int[]) AS m (id, account_id, bot_id, epoch)
     WHERE c.id = m.id
 """
 CLOSE_BINDINGS: Final = "UPDATE campaign_bot SET to_date = clock_timestamp() WHERE campaign_id = ANY(%(ids)s) AND to_date IS NULL"
@@ -178,21 +183,23 @@ ADD_PURGES: Final = f"""
 """
 # Rows come as one JSON array: a history row holds an array itself, which unnest would flatten. Their order is the order of `seq`.
 ADD_HISTORY: Final = """
-    INSERT INTO transfer (command_id, kind, object_id, title, from_account, to_account, keep_leads, campaigns, to_bot, leads, at)
-    SELECT r.*, clock_timestamp() FROM jsonb_to_recordset(%(rows)s) AS r (
-        command_id uuid, kind text, object_id bigint, title text, from_account bigint, to_account bigint,
-        keep_leads boolean, campaigns bigint[], to_bot bigint, leads bigint)
-"""
-ADD_NOTICES: Final = """
+    WITH history AS (
+        INSERT INTO transfer (command_id, kind, object_id, title, from_account, to_account, keep_leads, campaigns, to_bot, leads, at)
+        SELECT r.*, clock_timestamp() FROM jsonb_to_recordset(%(transfers)s) AS r (
+            command_id uuid, kind text, object_id bigint, title text, from_account bigint, to_account bigint,
+            keep_leads boolean, campaigns bigint[], to_bot bigint, leads bigint)
+    )
     INSERT INTO notice (account_id, kind, params)
-    SELECT r.* FROM jsonb_to_recordset(%(rows)s) AS r (account_id bigint, kind text, params jsonb)
+    SELECT r.* FROM jsonb_to_recordset(%(notices)s) AS r (account_id bigint, kind text, params jsonb)
 """
 FINISH: Final = """
-    UPDATE command SET state = o.state, reason = o.reason, field = o.field, message = o.message,
-        worker = %(worker)s, finished = clock_timestamp()
-    FROM unnest(%(ids)s::uuid[], %(states)s::text[], %(reasons)s::text[], %(fields)s::text[], %(messages)s::text[])
-        AS o (id, state, reason, field, message)
-    WHERE command.id = o.id AND command.state = 'pending'
+    WITH finished AS (
+        UPDATE command SET state = o.state, reason = o.reason, field = o.field, message = o.message,
+            worker = %(worker)s, finished = clock_timestamp()
+        FROM jsonb_to_recordset(%(outcomes)s) AS o (id uuid, state text, reason text, field text, message text)
+        WHERE command.id = o.id AND command.state = 'pending'
+    )
+    SELECT pg_notify(%(channel)s, payload) FROM unnest(%(payloads)s::text[]) AS payload
 """
 NOTIFY: Final = "SELECT pg_notify(%(channel)s, %(payload)s)"
 
@@ -202,51 +209,49 @@ def write(tx: Raw, pipeline: Pipeline, moves: Sequence[Move], outcomes: Sequence
 
     The commands are the caller's own locked rows, so the last condition of FINISH always holds; it is there for whoever breaks that.
     """
-    _move_bots(tx, moves)
-    _move_campaigns(tx, moves)
-    _add_purges(tx, moves)
-    _add_history(tx, moves)
+    if moves:
+        _move(tx, moves)
+        _add_purges(tx, moves)
+        tx.execute(
+            ADD_HISTORY,
+            {
+                "transfers": Jsonb([_history(move) for move in moves]),
+                "notices": Jsonb([notice for move in moves for notice in _notices(move)]),
+            },
+            prepare=True,
+        )
     tx.execute(
         FINISH,
         {
             "worker": worker,
-            "ids": [command for command, _ in outcomes],
-            "states": [o.state.value for _, o in outcomes],
-            "reasons": [o.reason for _, o in outcomes],
-            "fields": [o.field for _, o in outcomes],
-            "messages": [o.message for _, o in outcomes],
+            "outcomes": Jsonb([{"id": str(command), **asdict(outcome)} for command, outcome in outcomes]),
+            "channel": OUTCOME_CHANNEL,
+            "payloads": encode_outcomes(outcomes),
         },
         prepare=True,
     )
-    for payload in encode_outcomes(outcomes):
-        tx.execute(NOTIFY, {"channel": OUTCOME_CHANNEL, "payload": payload}, prepare=True)
     pipeline.sync()
 
 
-def _move_bots(tx: Raw, moves: Sequence[Move]) -> None:
-    """An object named twice in one UPDATE would keep the first row, so only the last owner is written."""
+def _move(tx: Raw, moves: Sequence[Move]) -> None:
+    """An object named twice in one UPDATE would keep the first row, so only the last owner and home are written."""
     owners = {move.bot.id: move.recipient.id for move in moves if move.bot is not None}
-    if owners:
-        tx.execute(MOVE_BOTS, {"ids": list(owners), "accounts": list(owners.values())}, prepare=True)
-
-
-def _move_campaigns(tx: Raw, moves: Sequence[Move]) -> None:
     first, last = _first_and_last(moves)
-    if not last:
-        return
     tx.execute(
-        MOVE_CAMPAIGNS,
+        MOVE,
         {
-            "ids": list(last),
-            "accounts": [c.account for c in last.values()],
-            "bots": [c.bot for c in last.values()],
-            "epochs": [c.epoch for c in last.values()],
+            "bots": _array(owners),
+            "bot_accounts": _array(owners.values()),
+            "camps": _array(last),
+            "accounts": _array(c.account for c in last.values()),
+            "homes": _array(c.bot for c in last.values()),
+            "epochs": _array(c.epoch for c in last.values()),
         },
         prepare=True,
     )
     rebound = {i: c.bot for i, c in last.items() if c.bot != first[i].bot}
     if rebound:
-        binding = {"ids": list(rebound), "bots": list(rebound.values())}
+        binding = {"ids": _array(rebound), "bots": _array(rebound.values())}
         tx.execute(CLOSE_BINDINGS, binding, prepare=True)
         tx.execute(OPEN_BINDINGS, binding, prepare=True)
 
@@ -267,21 +272,14 @@ def _add_purges(tx: Raw, moves: Sequence[Move]) -> None:
     tx.execute(
         ADD_PURGES,
         {
-            "ids": [c.id for c in dropped],
-            "epochs": [c.epoch for c in dropped],
-            "leads": [c.leads for c in dropped],
+            "ids": _array(c.id for c in dropped),
+            "epochs": _array(c.epoch for c in dropped),
+            "leads": _array(c.leads for c in dropped),
             "keys": [purge_key(c.id, c.epoch) for c in dropped],
         },
         prepare=True,
     )
     tx.execute(NOTIFY, {"channel": OUTBOX_CHANNEL, "payload": ""}, prepare=True)
-
-
-def _add_history(tx: Raw, moves: Sequence[Move]) -> None:
-    if not moves:
-        return
-    tx.execute(ADD_HISTORY, {"rows": Jsonb([_history(move) for move in moves])}, prepare=True)
-    tx.execute(ADD_NOTICES, {"rows": Jsonb([notice for move in moves for notice in _notices(move)])}, prepare=True)
 
 
 def _history(move: Move) -> dict[str, object]:

@@ -58,20 +58,28 @@ def health(gateway: Process) -> tuple[int, list[str]]:
 def test_after_the_database_came_back_at_most_the_first_requests_fail(db: Raw, processes: Stack, world: World) -> None:
     ann = world.account()
     api = Api(processes.gateway().base_url)
+    bot = world.bot(ann)
+
+    def ask(_: int) -> tuple[str, str] | None:
+        return api.get("transfer/preview", ann.key, bot=bot, token=ann.token).error  # through the driver itself
+
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: api.get("bots/list", ann.key), range(160)))
+        list(pool.map(ask, range(160)))
     gateways = "FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'gatepost gateway%'"
     assert db.execute(f"SELECT count(*) > 4 {gateways}").fetchone() == (True,)
 
     db.execute(f"SELECT pg_terminate_backend(pid) {gateways}")
-    errors = [api.get("bots/list", ann.key).error for _ in range(20)]
+    errors = [ask(i) for i in range(20)]
 
     assert set(errors[:2]) <= {("db", ""), None}  # one of authentication's connections, one of the list's
     assert errors[2:] == [None] * 18
 
 
-def test_an_outcome_that_cannot_be_read_does_not_deafen_the_gateway(db: Raw, api: Api, world: World) -> None:
+def test_an_outcome_that_cannot_be_read_does_not_deafen_the_gateway(db: Raw, processes: Stack, world: World) -> None:
     ann, ben = world.account(), world.account()
+    api = Api(processes.gateway("--deadline", "1000").base_url, timeout_s=30)  # a deaf gateway answers at the deadline
+    processes.relay()
+    processes.ledger()
     for payload in (f'[["{uuids.uuid7()}","someday","","",""]]', "[1]", "no json"):
         db.execute("SELECT pg_notify(%s, %s)", [OUTCOME_CHANNEL, payload])
 
