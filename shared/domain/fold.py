@@ -9,7 +9,7 @@ What is kept, and why that:
 
 - each fact with its weight and the unsub window when it first came: later pauses and edits change nothing that was decided on it;
 - on each fact the marks of what was done for it: a postback owed, a rule logged, a journal entry's type;
-- of what was told, the last postback and the state the lead then had;
+- of what was told, the last postback and the state that it left standing;
 - `latest`, what everything came to: the lead's row. When all that arrives is dated after `latest.seen`, it serves as the base, and no
   fact need be read (`ahead`);
 - `base`, what facts that were folded away came to (`settle`): facts are kept as long as a late sighting is conceivable, not for ever.
@@ -83,7 +83,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """The last postback owed: the status it says, and the lead's own then. They differ where a new click waits in a later state."""
+    """The last postback owed: the status it says, and the one it left standing.
+
+    They differ where a new click says `wait` in hold or approve, and the tracker had been told of that.
+    """
 
     says: LeadStatus
     standing: LeadStatus
@@ -329,7 +332,7 @@ def _judge(kept: Kept, steps: Sequence[_Step]) -> tuple[list[Owed], list[Held], 
         if rule is None:
             number += 1
             owed.append(Owed(number=number, sighting=sighting, status=status, click=step.after.click))
-            told = Told(says=status, standing=standing)
+            told = Told(says=status, standing=standing if _heard(told, standing) else status)
         elif rule is not step.fact.held:
             held[place] = Held(sighting=sighting, status=status, click=step.after.click, rule=rule)
     current = _untold(steps, told)
@@ -345,12 +348,16 @@ def _judge(kept: Kept, steps: Sequence[_Step]) -> tuple[list[Owed], list[Held], 
 def _untold(steps: Sequence[_Step], told: Told | None) -> int | None:
     """The place of the step that gave the lead its state, if the tracker was last told of another and no rule holds this one back."""
     status = steps[-1].after.status
-    if told is None or status is None or status in {told.says, told.standing}:
+    if told is None or status is None or _heard(told, status):
         return None
     for place in reversed(range(len(steps))):
         if steps[place].cell.postback is status and steps[place].after.status is status:
             return place if steps[place].rule is None else None
     return None
+
+
+def _heard(told: Told | None, status: LeadStatus) -> bool:
+    return told is not None and status in {told.says, told.standing}
 
 
 def _mark(steps: Sequence[_Step], owed: Sequence[Owed], held: Sequence[Held]) -> tuple[Fact, ...]:

@@ -1,0 +1,1 @@
+"""People living through a campaign, and what must come of it in whatever order it is seen."""
