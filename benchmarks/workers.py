@@ -1,6 +1,7 @@
 """Ledger processes without RabbitMQ: loops that take from a full queue as fast as they can.
 
-`python -m benchmarks.workers MODE URL SECONDS` is one of them; it says when it is ready and starts at a line on its standard input.
+`python -m benchmarks.workers MODE URL SECONDS NUMBER OF` is one of them; it says when it is ready and starts at a line on its
+standard input.
 """
 
 import json
@@ -39,8 +40,11 @@ class Tally:
 
 def measure(url: str, mode: Mode, *, processes: int, seconds: float) -> float:
     """Commands a second that so many workers finish together."""
-    arguments = [sys.executable, "-m", "benchmarks.workers", mode, url, str(seconds)]
-    started = [subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
+    command = [sys.executable, "-m", "benchmarks.workers", mode, url, str(seconds)]
+    started = [
+        subprocess.Popen([*command, str(number), str(processes)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for number in range(processes)
+    ]
     try:
         for worker in started:
             _line(worker)
@@ -63,9 +67,8 @@ def _line(worker: subprocess.Popen[str]) -> str:
     return line
 
 
-def work(db: Raw, mode: Mode, seconds: float, go: Callable[[], object]) -> Tally:
-    """Finish commands for so long, or until none is left."""
-    step = _step(db, mode)
+def work(step: Callable[[], int], seconds: float, go: Callable[[], object]) -> Tally:
+    """Finish commands for so long."""
     go()
     started = time.perf_counter()
     finished = 0
@@ -77,10 +80,11 @@ def work(db: Raw, mode: Mode, seconds: float, go: Callable[[], object]) -> Tally
     return Tally(finished, elapsed)
 
 
-def _step(db: Raw, mode: Mode) -> Callable[[], int]:
+def _step(db: Raw, mode: Mode, number: int, of: int) -> Callable[[], int]:
+    """A batch is whatever waits; single commands are dealt out, as messages deal them out."""
     if mode == "batch":
         return lambda: transfers.decide_waiting(db, worker=WORKER)
-    waiting = iter(commands.get_untried(db, ALL))
+    waiting = iter(commands.get_untried(db, ALL)[number::of])
     return lambda: decide_one(db, next(waiting))
 
 
@@ -89,14 +93,14 @@ def decide_one(db: Raw, command: UUID) -> int:
     return transfers._decide_one(db, command, worker=WORKER)  # noqa: SLF001  # without the counting of tries around it
 
 
-def main(mode: Mode, url: str, seconds: str) -> None:
+def main(mode: Mode, url: str, seconds: str, number: str, of: str) -> None:
     def go() -> None:
         print("ready", flush=True)
         sys.stdin.readline()
 
     os.environ["PYTHONUNBUFFERED"] = "1"
     with connect(url, name="ledger", limits=PLANNED_ONCE) as db:
-        tally = work(db, mode, float(seconds), go)
+        tally = work(_step(db, mode, int(number), int(of)), float(seconds), go)
     print(json.dumps({"finished": tally.finished, "seconds": tally.seconds}), flush=True)
 
 
