@@ -327,8 +327,7 @@ def _judge(kept: Kept, steps: Sequence[_Step]) -> tuple[list[Owed], list[Held], 
         status, standing, sighting = step.cell.postback, step.after.status, step.fact.sighting
         if status is None or standing is None or step.fact.owed:
             continue
-        superseded = place < last_owed or step.fact.held is Rule.SUPERSEDED
-        rule = step.rule or (Rule.SUPERSEDED if superseded else None)
+        rule = step.rule or (Rule.SUPERSEDED if place < last_owed else None)
         if rule is None:
             number += 1
             owed.append(Owed(number=number, sighting=sighting, status=status, click=step.after.click))

@@ -117,6 +117,8 @@ def told_late(books: Books, expected: Outcome, numbers: dict[Key, int]) -> None:
     assert [postback.number for postback in books.owed] == list(range(1, len(books.owed) + 1))
     first = [numbers[postback.sighting.key] for postback in books.owed if not postback.correction]
     assert len(first) == len(set(first))
+    dates = [postback.sighting.at for postback in books.owed if not postback.correction]
+    assert dates == sorted(dates), "a step that lies before one that was told is superseded"
     owed = {(status, number) for status, _, number in _said(books.owed, numbers)}
     held = {(h.status.name.lower(), h.rule.value, numbers[h.sighting.key]) for h in books.held}
     for status, _, number in expected.owed:
@@ -195,7 +197,7 @@ def mutants(state: LeadStatus | None, event: Event) -> Iterator[Cell]:
 
 
 @pytest.mark.parametrize(
-    ("state", "event"), [*TABLE], ids=lambda part: part.value if isinstance(part, Event) else part.name.lower() if part else "none"
+    ("state", "event"), [*TABLE], ids=lambda part: part.value if isinstance(part, Event) else "none" if part is None else part.name.lower()
 )
 def test_each_mutant_of_a_row_is_found(
     state: LeadStatus | None,
