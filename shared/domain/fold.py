@@ -289,16 +289,18 @@ def _take(progress: Progress, fact: Fact) -> _Step:
     sighting = fact.sighting
     event = event_of(sighting, progress.click)
     assert event is not None, "a change of nothing is no fact"
-    progress = replace(progress, seen=sighting.at, member=sighting.after if isinstance(sighting, Change) else progress.member)
+    member = sighting.after if isinstance(sighting, Change) else progress.member
     if fact.weight is Weight.JOURNAL:
-        return _Step(fact=fact, cell=Cell(progress.status, journal=TABLE[None, event].journal), after=progress, rule=None)
+        cell = Cell(progress.status, journal=TABLE[None, event].journal)
+        return _Step(fact=fact, cell=cell, after=replace(progress, seen=sighting.at, member=member), rule=None)
     cell = TABLE[progress.status, event]
-    after = replace(
-        progress,
+    after = Progress(
         status=cell.next,
         click=sighting.click if isinstance(sighting, Start) and event is Event.START else progress.click,
         start_time=sighting.at if progress.status is None and cell.next is not None else progress.start_time,
         join_time=sighting.at if event is Event.JOIN and cell.next is not None else progress.join_time,
+        member=member,
+        seen=sighting.at,
         days=_counted(progress.days, cell.counter, sighting.at),
     )
     return _Step(fact=fact, cell=cell, after=after, rule=_rule(cell, fact, progress.join_time))
