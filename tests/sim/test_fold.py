@@ -172,6 +172,15 @@ def test_facts_folded_away_leave_the_lead_as_it_is_and_a_late_one_follows_them()
     assert owed(story.arrives(kick(3))) == [(TRASH, "a", 3)]
 
 
+def test_what_is_dated_before_the_epoch_is_only_journalled_also_after_facts_that_were_folded_away() -> None:
+    story = Story(replace(CAMPAIGN, epoch_since=at(0)))
+    story.arrives(start(1), request(2))
+    story.kept = settle(story.kept, at(100))
+    folded = story.arrives(join(-5))
+    assert (story.status, folded.owed, folded.counts) == (HOLD, (), ())
+    assert journal(folded) == [(Action.JOIN, Attribution.ORGANIC, True)]
+
+
 def test_what_is_dated_after_everything_needs_no_facts() -> None:
     story, short = Story(), Story()
     for sighting in (start(1), join(2), leave(3), start(4, "b"), request(5), join(6)):
