@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Final
@@ -351,3 +352,4 @@ def test_a_deleted_campaign_counts_nothing_any_more() -> None:
     deleted = Campaign(holdings=CAMPAIGN.holdings, epoch_since=CAMPAIGN.epoch_since, unsub_window=0, deleted=at(10.5))
     assert [weigh(deleted, what(10)) for what in (start, join, request)] == [Weight.FULL] * 3
     assert [weigh(deleted, what(11)) for what in (start, join, request)] == [Aside.DELETED] * 3
+    assert weigh(replace(deleted, deleted=at(10)), start(10)) is Aside.DELETED
