@@ -89,7 +89,7 @@ class Nasty:
         if method not in self.flood_s:
             return 0
         until = self._floods.setdefault((method, key_id), now + self.flood_s[method])
-        return max(ceil(until - now), 0)
+        return max(ceil(round(until - now, 3)), 0)
 
     def slowness(self, method: str) -> float:
         return self.slow_s.get(method, self.slow_s.get("*", 0.0))
