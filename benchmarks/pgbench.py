@@ -58,9 +58,7 @@ def script(statements: Recorded, *, commands: int) -> str:
         rf"\set pair (:n * {world.STEP}) % {commands}",
         rf"\set command {world.COMMAND} + :n",
         *(rf"\set {name} {base} + :pair" for base, name in VARIABLES.items() if name != "command"),
-        "BEGIN;",
         *(f"{_fill(query, params)};" for query, params in statements),
-        "END;",
     ]
     return "\n".join(lines) + "\n"
 

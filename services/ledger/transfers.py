@@ -8,7 +8,7 @@ import structlog
 from psycopg import Pipeline
 
 from shared.db import commands, transfers
-from shared.db.connect import EXPECTED, Raw
+from shared.db.connect import EXPECTED, Raw, pipelined
 from shared.domain.transfers import Kind, Move, Request, carry_out, decide
 from shared.failpoints import failpoint
 from shared.messages import Outcome, State
@@ -115,7 +115,7 @@ def _decide(db: Raw, claim: Claim, *, wait_for_bots: bool, worker: str) -> set[U
     3. Decide in the commands' order, each on the state the one before leaves.
     4. Write the final rows, the history, the notices and the outcomes; tell the gateways with the commit.
     """
-    with db.pipeline() as pipeline, db.transaction():
+    with pipelined(db) as pipeline:
         requests = claim(db, pipeline)
         if not requests:
             return set()

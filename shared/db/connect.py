@@ -78,6 +78,25 @@ def _settings(name: str, limits: Mapping[str, int | str]) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def pipelined(db: Raw) -> Iterator[psycopg.Pipeline]:
+    """A transaction in a pipeline, committed at the end of the block.
+
+    BEGIN and COMMIT travel with the statements next to them. The driver's own `transaction()` waits for an answer of its own at each end,
+    which doubles the round trips of a short transaction. Whoever writes in the block must sync before its end, so that an error is raised
+    there: a COMMIT after an error answers ROLLBACK and calls that a success.
+    """
+    try:
+        with db.pipeline() as pipeline:
+            db.execute("BEGIN", prepare=True)
+            yield pipeline
+            db.execute("COMMIT", prepare=True)
+    except BaseException:
+        if not db.closed:
+            db.rollback()
+        raise
+
+
 def engine(url: str, *, name: str, connections: int = 8) -> Engine:
     """A pool of at most `connections`; a caller that finds none free within the statement limit gets `sqlalchemy.exc.TimeoutError`.
 
