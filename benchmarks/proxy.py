@@ -8,6 +8,8 @@ import sys
 from collections import deque
 from typing import cast
 
+import uvloop
+
 from shared.local.ports import LOOPBACK
 
 
@@ -79,4 +81,4 @@ async def main(port: int, target_port: int, delay_ms: float) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])))
+    uvloop.run(main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])))
