@@ -70,3 +70,9 @@ def test_only_the_epochs_own_modules_name_its_tables() -> None:
         if file.name not in EPOCH_READERS and EPOCH_TABLES.search(file.read_text())
     ]
     assert strangers == []
+
+
+@pytest.mark.parametrize("patch", sorted((ROOT / "tests").rglob("*.patch")), ids=lambda patch: f"{patch.parent.name}/{patch.stem}")
+def test_a_patch_that_takes_a_guard_out_still_fits(patch: Path) -> None:
+    done = subprocess.run(["git", "apply", "--check", str(patch)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
