@@ -8,8 +8,6 @@ import sys
 from collections import deque
 from typing import cast
 
-import uvloop
-
 from shared.local.ports import LOOPBACK
 
 
@@ -81,4 +79,4 @@ async def main(port: int, target_port: int, delay_ms: float) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])))
+    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])))
