@@ -1,6 +1,7 @@
 """Health, for load balancers and people: /healthz is 200 only when database and broker are reachable, /readyz says what is missing."""
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import Executor
 from http import HTTPStatus
 
@@ -41,10 +42,10 @@ class Health:
             missing.append("outcomes: the gateway does not hear the ledger yet")
         self._answer(response, missing)
 
-    async def _probe(self, probe: object) -> list[str]:
+    async def _probe(self, probe: Callable[[], list[str]]) -> list[str]:
         loop = asyncio.get_running_loop()
         try:
-            return await asyncio.wait_for(loop.run_in_executor(self._executor, probe), PROBE_S)  # type: ignore[arg-type]
+            return await asyncio.wait_for(loop.run_in_executor(self._executor, probe), PROBE_S)
         except TimeoutError:
             return ["probe: it took too long"]
         except (*EXPECTED, sqlalchemy_errors.DBAPIError):

@@ -161,7 +161,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _check_text(field: str, text: str) -> None:
     """NUL cannot be stored, and a lone surrogate, which JSON can spell and bad UTF-8 leaves behind, is no text."""
-    if "\0" in text or not text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in text):  # noqa: RUF021
+    if "\0" in text or (not text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in text)):
         raise invalid(_nameable(field), "The text is not UTF-8, or has a character that cannot be stored.")
 
 

@@ -89,7 +89,7 @@ def _with_database(
                     connection[0].close()
                 stop.wait(RECONNECT_S)
             except Exception:
-                if connection[0].info.transaction_status is not TransactionStatus.IDLE:
+                if connection and connection[0].info.transaction_status is not TransactionStatus.IDLE:
                     connection[0].close()
                 raise
         raise InterruptedError("stopped before the work was done; the sweep finds it")
