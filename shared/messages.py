@@ -17,6 +17,9 @@ OUTBOX_CHANNEL = "gatepost_outbox"
 #: Tells gateways the outcomes of commands. Payload: `encode_outcomes`.
 OUTCOME_CHANNEL = "gatepost_outcome"
 
+#: Tells listeners that a bot is to be connected or let go, or that something is to be sent. Payload: bot ids with commas, or nothing.
+LISTENER_CHANNEL = "gatepost_listener"
+
 #: PostgreSQL refuses NOTIFY payloads of 8,000 bytes or more.
 NOTIFY_BYTES_MAX = 7_900
 
@@ -24,7 +27,8 @@ Queue = NewType("Queue", str)
 
 LEDGER = Queue("ledger")
 PURGE = Queue("purge")
-QUEUES = (LEDGER, PURGE)
+INGEST = Queue("ingest")
+QUEUES = (LEDGER, PURGE, INGEST)
 
 
 class Wake(StrEnum):
@@ -35,12 +39,13 @@ class Wake(StrEnum):
 
     DECIDE_TRANSFERS = "decide_transfers"  # keys: command ids
     PURGE_LEADS = "purge_leads"  # keys: "campaign:epoch"
+    APPLY_EVENTS = "apply_events"  # keys: bot ids
 
 
-QUEUE_OF = {Wake.DECIDE_TRANSFERS: LEDGER, Wake.PURGE_LEADS: PURGE}
+QUEUE_OF = {Wake.DECIDE_TRANSFERS: LEDGER, Wake.PURGE_LEADS: PURGE, Wake.APPLY_EVENTS: INGEST}
 
 #: How many rows one message may name.
-KEYS_MAX = {Wake.DECIDE_TRANSFERS: 20, Wake.PURGE_LEADS: 1}
+KEYS_MAX = {Wake.DECIDE_TRANSFERS: 20, Wake.PURGE_LEADS: 1, Wake.APPLY_EVENTS: 50}
 
 
 class State(StrEnum):

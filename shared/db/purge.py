@@ -21,18 +21,39 @@ _DELETE_LEADS = """
     )
     SELECT count(*), coalesce(max(id), 0) FROM gone
 """
-_DELETE_JOURNAL = """
+#: What hangs on the leads, and goes after them in batches. A delivery that is still owed is sent first, unseen.
+_DELETE_REST: Final = (
+    """
     WITH doomed AS (
         SELECT id FROM journal WHERE campaign_id = %(campaign)s AND epoch = %(epoch)s ORDER BY id LIMIT %(limit)s
     ), gone AS (
         DELETE FROM journal USING doomed WHERE journal.id = doomed.id RETURNING journal.id
     )
     SELECT count(*) FROM gone
-"""
+    """,
+    """
+    WITH gone AS (
+        DELETE FROM fact WHERE ctid = ANY(ARRAY(
+            SELECT ctid FROM fact WHERE campaign_id = %(campaign)s AND epoch = %(epoch)s LIMIT %(limit)s))
+        RETURNING 1
+    )
+    SELECT count(*) FROM gone
+    """,
+    """
+    WITH doomed AS (
+        SELECT id FROM delivery WHERE campaign_id = %(campaign)s AND epoch = %(epoch)s AND state <> 'pending' ORDER BY id LIMIT %(limit)s
+    ), gone AS (
+        DELETE FROM delivery USING doomed WHERE delivery.id = doomed.id RETURNING delivery.id
+    )
+    SELECT count(*) FROM gone
+    """,
+)
 
 
 def delete_batch(db: Raw, campaign: int, epoch: int, *, limit: int) -> tuple[int, bool] | None:
-    """Delete up to `limit` leads, or, when none are left, journal entries. Returns the number and whether everything is gone now.
+    """Delete up to `limit` leads, or, when none are left, about as many rows of what hung on them.
+
+    Returns the number and whether everything is gone now.
 
     None when there is nothing to do here: another worker holds the purge, or it is finished.
     """
@@ -54,12 +75,15 @@ def delete_batch(db: Raw, campaign: int, epoch: int, *, limit: int) -> tuple[int
                 prepare=True,
             )
             return leads, False
-        (entries,) = _one(db, _DELETE_JOURNAL, subject)
-        if entries == limit:
-            return entries, False
+        rest = 0
+        for statement in _DELETE_REST:
+            (gone,) = _one(db, statement, subject)
+            rest += gone
+            if rest >= limit:
+                return rest, False
         for table in (*SMALL_TABLES, "purge"):
             db.execute(f"DELETE FROM {table} WHERE campaign_id = %(campaign)s AND epoch = %(epoch)s", subject)
-        return entries, True
+        return rest, True
 
 
 def announce(db: Raw, campaign: int, epoch: int) -> None:

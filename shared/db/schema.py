@@ -1,4 +1,4 @@
-"""The tables. PostgreSQL is the truth of the system; what a table is for and why it has its shape is said beside it.
+"""The tables, but for Telegram's (`telegram_schema.py`). What a table is for and why it has its shape is said beside it.
 
 Ownership lives on `bot` and `campaign` alone. Leads, journal, counters and daily rows hang on (campaign, lead_epoch): a transfer that keeps
 them rewrites none of them, and one that drops them raises the campaign's epoch, which hides them at once. They are read through the views
@@ -62,7 +62,7 @@ def _texts(*names: str) -> list[Column[str]]:
 POSTBACKS = ("pb_wait", "pb_hold", "pb_approve", "pb_cancel", "pb_trash")
 
 # A tenant. `login` is the Telegram user name. `key_hash` is all that is kept of the API key; the transfer token is an
-# address, not a secret.
+# address, not a secret. `owner_tg_id` is who pressed Start at the service bot with the one-time `link_code`: there notices are delivered.
 account = Table(
     "account",
     metadata,
@@ -78,10 +78,14 @@ account = Table(
     *_texts(*POSTBACKS),
     Column("notify_tariff", Boolean, nullable=False, server_default=text("true")),
     Column("notify_leads", Boolean, nullable=False, server_default=text("false")),
+    Column("owner_tg_id", BigInteger, nullable=True),
+    _when("owner_linked", null=True),
+    Column("link_code", Text, nullable=True, unique=True),
     _when("created"),
 )
 
-# `created_by` is the first owner and never changes: with the transfer history it tells every owner there has been.
+# `created_by` is the first owner and never changes: with the transfer history it tells every owner there has been. `answers_moved`: a
+# start with the code of a campaign that moved to another bot is answered with the new link.
 bot = Table(
     "bot",
     metadata,
@@ -91,6 +95,7 @@ bot = Table(
     Column("tg_id", BigInteger, nullable=False),
     *_texts("username", "name"),
     Column("token_revoked", Boolean, nullable=False, server_default=text("false")),
+    Column("answers_moved", Boolean, nullable=False, server_default=text("true")),
     _when("disconnected", null=True),
     _when("created"),
     Index("bot_connected_tg_id_key", "tg_id", unique=True, postgresql_where=text("disconnected IS NULL")),
@@ -133,7 +138,9 @@ campaign = Table(
     *_texts("welcome", "media", "button_text", "button_url", *POSTBACKS),
     Column("media_type", SmallInteger, nullable=False, server_default="0"),
     Column("unsub_window", Integer, nullable=False, server_default="2592000"),
+    _when("deleted", null=True),
     _when("created"),
+    Index("campaign_chat", "chat_id"),
     Index("campaign_bot_chat_key", "bot_id", "chat_id", unique=True, postgresql_where=text("status <> 2")),
     Index("campaign_account", "account_id", "id", postgresql_where=text("status <> 2")),
 )
@@ -150,7 +157,19 @@ campaign_bot = Table(
     Index("campaign_bot_open", "campaign_id", unique=True, postgresql_where=text("to_date IS NULL")),
 )
 
+# When a campaign was paused: an event counts by the state at its date, whenever it arrives.
+campaign_pause = Table(
+    "campaign_pause",
+    metadata,
+    Column("campaign_id", BigInteger, primary_key=True),
+    Column("since", DateTime(timezone=True), primary_key=True, server_default=func.now()),
+    _when("until", null=True),
+    Index("campaign_pause_open", "campaign_id", unique=True, postgresql_where=text("until IS NULL")),
+)
+
 # One subscriber in one campaign and epoch. No foreign keys: a purge must not be held up, and an insert must not lock the campaign.
+# From `seen` on stands what `shared/domain/fold.py` keeps of a lead beside its facts: the date of the last one, where the subscriber
+# stands in the chat, the days on which it counted, the last postback owed and how many there were.
 lead = Table(
     "lead",
     metadata,
@@ -163,6 +182,12 @@ lead = Table(
     _when("start_time"),
     _when("join_time", null=True),
     _when("updated"),
+    _when("seen"),
+    Column("member", Text, CheckConstraint("member IN ('', 'out', 'in', 'banned')", name="member"), nullable=False, server_default=""),
+    *(Column(name, Date, nullable=True) for name in ("starts_day", "holds_day", "confirms_day", "unsubs_day")),
+    Column("told_says", SmallInteger, nullable=True),
+    Column("told_standing", SmallInteger, nullable=True),
+    Column("postbacks", Integer, nullable=False, server_default="0"),
     Index("lead_subscriber_key", "campaign_id", "epoch", "subscriber", unique=True),
     Index("lead_newest", "campaign_id", "epoch", "id"),
 )

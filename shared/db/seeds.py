@@ -4,7 +4,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, insert, text, update
 
-from shared.db.schema import account, bot, bot_chat, campaign, campaign_bot, chat, lead_counter
+from shared.db.schema import account, bot, bot_chat, campaign, campaign_bot, campaign_pause, chat, lead_counter
+from shared.db.telegram_schema import bot_inbox
+from shared.domain.campaigns import CampaignStatus
 
 
 def set_templates(tx: Connection, account_id: int, **templates: str) -> None:
@@ -15,7 +17,9 @@ def set_templates(tx: Connection, account_id: int, **templates: str) -> None:
 def add_bot(tx: Connection, account_id: int, *, tg_id: int, username: str, name: str) -> int:
     """A connected bot."""
     values = {"account_id": account_id, "created_by": account_id, "tg_id": tg_id, "username": username, "name": name}
-    return int(tx.execute(insert(bot).values(values).returning(bot.c.id)).scalar_one())
+    bot_id = int(tx.execute(insert(bot).values(values).returning(bot.c.id)).scalar_one())
+    tx.execute(insert(bot_inbox).values(bot_id=bot_id))
+    return bot_id
 
 
 def add_chat(tx: Connection, *, tg_id: int, title: str, kind: str = "channel") -> int:
@@ -34,6 +38,8 @@ def add_campaign(tx: Connection, account_id: int, bot_id: int, chat_id: int, *, 
     campaign_id = int(tx.execute(insert(campaign).values(values).returning(campaign.c.id)).scalar_one())
     tx.execute(insert(campaign_bot).values(campaign_id=campaign_id, bot_id=bot_id))
     tx.execute(insert(lead_counter).values(campaign_id=campaign_id, epoch=0))
+    if settings.get("status") == CampaignStatus.PAUSED:
+        tx.execute(insert(campaign_pause).values(campaign_id=campaign_id))
     return campaign_id
 
 
@@ -41,12 +47,17 @@ def add_campaign(tx: Connection, account_id: int, bot_id: int, chat_id: int, *, 
 _LEADS: Final = text(
     """
     WITH added AS (
-        INSERT INTO lead (campaign_id, epoch, subscriber, username, click, status, start_time, join_time, updated)
+        INSERT INTO lead (campaign_id, epoch, subscriber, username, click, status, start_time, join_time, updated, seen,
+                          member, starts_day, holds_day, confirms_day, unsubs_day)
         SELECT :campaign, c.lead_epoch, :first + i, 'user_' || (:first + i), md5((:first + i)::text), s.status, s.at,
-               CASE WHEN s.status IN (2, 3, 4) THEN s.at + interval '2 minutes' END, s.at + interval '5 minutes'
+               CASE WHEN s.status IN (2, 3, 4) THEN s.at + interval '2 minutes' END, s.at + interval '5 minutes',
+               s.at + interval '5 minutes', (ARRAY['', '', 'in', 'out', 'banned'])[1 + s.status], s.day,
+               CASE WHEN s.status = 1 THEN s.day END, CASE WHEN s.status IN (2, 3, 4) THEN s.day END,
+               CASE WHEN s.status IN (3, 4) THEN s.day END
         FROM campaign c, generate_series(0, :count - 1) AS i,
              LATERAL (SELECT (ARRAY[2, 2, 2, 2, 0, 0, 1, 3, 3, 4])[1 + (i * 7) % 10] AS status,
-                             now() - (i % 43200) * interval '1 minute' AS at) AS s
+                             now() - (i % 43200) * interval '1 minute' AS at,
+                             ((now() - (i % 43200) * interval '1 minute') AT TIME ZONE 'UTC')::date AS day) AS s
         WHERE c.id = :campaign
         RETURNING epoch, status, start_time
     ), by_day AS (
