@@ -1,5 +1,6 @@
 """Our processes, started as processes, to be killed, stopped and held at fail points."""
 
+import base64
 import contextlib
 import http.client
 import os
@@ -19,6 +20,8 @@ from shared.failpoints import FailPoint
 from shared.local.ports import choose
 from shared.messages import LEDGER
 
+#: The tests' own; whatever a test seals, the processes open.
+SECRET_KEY: Final = base64.b64encode(b"the tests' secret key, 32 bytes!").decode()
 WAIT_S: Final = 30.0
 POLL_S: Final = 0.01
 
@@ -73,6 +76,8 @@ class Stack:
     amqp_url: str
     folder: Path
     processes: list[Process] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+    """Further settings, such as the Telegram server in Telegram's place."""
 
     @property
     def failpoints(self) -> Path:
@@ -87,6 +92,9 @@ class Stack:
             "GATEPOST_DATABASE_URL": self.database_url,
             "GATEPOST_AMQP_URL": self.amqp_url,
             "GATEPOST_FAILPOINTS": str(self.failpoints),
+            "GATEPOST_SECRET_KEYS": SECRET_KEY,
+            "GATEPOST_MODE": "test",
+            **self.environment,
         }
         with log.open("wb") as output:
             popen = subprocess.Popen([sys.executable, "-m", "services", command, *options], env=environment, stdout=output, stderr=output)
@@ -110,6 +118,14 @@ class Stack:
     def ledger(self) -> Process:
         """A ledger worker. It takes what waits as soon as it is up."""
         return self.start("ledger")
+
+    def listener(self, *options: str) -> Process:
+        """A listener. It takes free sessions as soon as it is up."""
+        return self.start("listener", *options)
+
+    def ingest(self) -> Process:
+        """An ingest worker. It takes what waits as soon as it is up."""
+        return self.start("ingest")
 
     def wait_for_consumers(self, number: int) -> None:
         """Wait until so many workers consume the ledger's queue."""
