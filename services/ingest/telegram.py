@@ -46,7 +46,8 @@ class Telegram:
 def configure(*, api_id: int | None, api_hash: str | None, server: str | None, server_key: Path | None, mode: str) -> Telegram:
     """Telegram by the settings.
 
-    `server` is `dc@host:port` in the place of Telegram's own, `server_key` its public RSA key in PEM; both are for mode `demo` and `test` only.
+    `server` is `dc@host:port` in the place of Telegram's own, `server_key` its public RSA key in PEM; both are for mode `demo` and
+    `test` only.
 
     Raises:
         NoTelegram
