@@ -11,6 +11,8 @@ class NoticeKind(StrEnum):
 
     TRANSFER_SENT = "transfer_sent"
     TRANSFER_RECEIVED = "transfer_received"
+    BOT_ADMIN_LOST = "bot_admin_lost"  # title, chat
+    BOT_TOKEN_REVOKED = "bot_token_revoked"  # noqa: S105 - title
 
 
 class Language(StrEnum):
@@ -41,13 +43,21 @@ def transfer_notices(move: Move) -> tuple[Params, Params]:
 
 def text(kind: NoticeKind, params: Params, language: Language) -> str:
     """The notice as its owner reads it: what happened, then what must be known or done about it."""
-    sentences = _SENTENCES[language]
-    keys = [f"{kind}.{params['object']}", "leads.kept" if params["keep"] else "leads.deleted"]
-    keys += [f"{kind}.own"] if params["own"] else []
-    keys += [f"{kind}.global"] if params["global"] else []
-    keys += ["link"] if params["object"] == Kind.CAMPAIGN else []
-    keys += ["token"] if params["object"] == Kind.BOT and kind is NoticeKind.TRANSFER_RECEIVED else []
-    return " ".join(sentences[key].format_map(params) for key in keys)
+    return " ".join(_SENTENCES[language][key].format_map(params) for key in _sentences(kind, params))
+
+
+def _sentences(kind: NoticeKind, params: Params) -> list[str]:
+    """The names of what is said on this occasion."""
+    match kind:
+        case NoticeKind.TRANSFER_SENT | NoticeKind.TRANSFER_RECEIVED:
+            keys = [f"{kind}.{params['object']}", "leads.kept" if params["keep"] else "leads.deleted"]
+            keys += [f"{kind}.own"] if params["own"] else []
+            keys += [f"{kind}.global"] if params["global"] else []
+            keys += ["link"] if params["object"] == Kind.CAMPAIGN else []
+            keys += ["token"] if params["object"] == Kind.BOT and kind is NoticeKind.TRANSFER_RECEIVED else []
+            return keys
+        case NoticeKind.BOT_ADMIN_LOST | NoticeKind.BOT_TOKEN_REVOKED:
+            return [kind.value]
 
 
 _SENTENCES: dict[Language, dict[str, str]] = {
@@ -68,6 +78,8 @@ _SENTENCES: dict[Language, dict[str, str]] = {
         "token": (
             "The previous owner still knows this bot's token: revoke it at BotFather and add the new one here to be the only one who does."
         ),
+        "bot_admin_lost": "Bot {title} is no longer an administrator of {chat}: joins and leaves there are not seen until it is one again.",
+        "bot_token_revoked": "Telegram no longer accepts the token of bot {title}: add its present one from BotFather here.",
     },
     Language.RU: {
         "transfer_sent.bot": "Бот {title} и его кампании ({campaigns}) теперь принадлежат {other}.",
@@ -84,5 +96,7 @@ _SENTENCES: dict[Language, dict[str, str]] = {
         "transfer_received.global": "Кампании, которые теперь используют ваши общие шаблоны постбэков: {global}.",
         "link": "Кампания перешла к другому боту, её ссылка изменилась: замените её в рекламе.",
         "token": ("Прежний владелец всё ещё знает токен этого бота: отзовите его в BotFather и добавьте новый здесь."),
+        "bot_admin_lost": "Бот {title} больше не администратор в {chat}: вступления и выходы там не видны, пока ему не вернут права.",
+        "bot_token_revoked": "Telegram больше не принимает токен бота {title}: добавьте здесь новый токен от BotFather.",
     },
 }

@@ -11,7 +11,8 @@ from shared.domain import notices
 from shared.domain.notices import Language, NoticeKind
 from shared.domain.transfers import Kind
 
-FIELDS = {"title", "campaigns", "leads", "other", "own", "global"}
+FIELDS = {"title", "campaigns", "leads", "other", "own", "global", "chat"}
+TRANSFERS = (NoticeKind.TRANSFER_SENT, NoticeKind.TRANSFER_RECEIVED)
 
 
 def facts(**changed: str | int) -> dict[str, str | int]:
@@ -54,7 +55,9 @@ class Recorder(dict[str, str]):
 def test_every_sentence_is_said_on_some_occasion(language: Language, monkeypatch: pytest.MonkeyPatch) -> None:
     used: set[str] = set()
     monkeypatch.setitem(notices._SENTENCES, language, Recorder(notices._SENTENCES[language], used))
-    for kind, thing, keep, own, shared in product(NoticeKind, Kind, (0, 1), (0, 3), (0, 4)):
+    for kind in set(NoticeKind) - set(TRANSFERS):
+        assert "@some_bot" in notices.text(kind, {"title": "@some_bot", "chat": "Chat"}, language)
+    for kind, thing, keep, own, shared in product(TRANSFERS, Kind, (0, 1), (0, 3), (0, 4)):
         said = notices.text(kind, facts(object=thing.value, keep=keep, own=own, **{"global": shared}), language)
         assert "{" not in said
         assert said.endswith(".")
@@ -69,14 +72,12 @@ def test_every_sentence_is_said_on_some_occasion(language: Language, monkeypatch
 @pytest.mark.parametrize("language", Language)
 def test_only_the_recipient_of_a_bot_is_told_to_revoke_its_token(language: Language) -> None:
     warning = notices._SENTENCES[language]["token"]
-    told = [
-        (kind, thing) for kind, thing in product(NoticeKind, Kind) if warning in notices.text(kind, facts(object=thing.value), language)
-    ]
+    told = [(kind, thing) for kind, thing in product(TRANSFERS, Kind) if warning in notices.text(kind, facts(object=thing.value), language)]
     assert told == [(NoticeKind.TRANSFER_RECEIVED, Kind.BOT)]
 
 
 @pytest.mark.parametrize("language", Language)
-@pytest.mark.parametrize("kind", NoticeKind)
+@pytest.mark.parametrize("kind", TRANSFERS)
 def test_both_sides_are_told_that_a_campaigns_link_changed_and_a_bots_did_not(kind: NoticeKind, language: Language) -> None:
     warning = notices._SENTENCES[language]["link"]
     assert warning in notices.text(kind, facts(object="camp"), language)
@@ -84,9 +85,16 @@ def test_both_sides_are_told_that_a_campaigns_link_changed_and_a_bots_did_not(ki
 
 
 @pytest.mark.parametrize("language", Language)
-@pytest.mark.parametrize("kind", NoticeKind)
+@pytest.mark.parametrize("kind", TRANSFERS)
 def test_both_sides_are_told_what_became_of_the_leads(kind: NoticeKind, language: Language) -> None:
     assert notices.text(kind, facts(keep=1), language) != notices.text(kind, facts(keep=0), language)
+
+
+@pytest.mark.parametrize("language", Language)
+def test_an_owner_is_told_which_bot_lost_its_rights_and_where(language: Language) -> None:
+    said = notices.text(NoticeKind.BOT_ADMIN_LOST, {"title": "@some_bot", "chat": "My chat"}, language)
+    assert "@some_bot" in said
+    assert "My chat" in said
 
 
 def test_braces_in_a_name_are_only_text() -> None:
