@@ -82,6 +82,7 @@ account = Table(
     _when("owner_linked", null=True),
     Column("link_code", Text, nullable=True, unique=True),
     _when("created"),
+    Index("account_owner", "owner_tg_id", postgresql_where=text("owner_tg_id IS NOT NULL")),
 )
 
 # `created_by` is the first owner and never changes: with the transfer history it tells every owner there has been. `answers_moved`: a
@@ -305,6 +306,7 @@ notice = Table(
     _when("created"),
     _when("delivered", null=True),
     Index("notice_account", "account_id", "id"),
+    Index("notice_undelivered", "account_id", "id", postgresql_where=text("delivered IS NULL")),
 )
 
 # Wake-ups not yet published. Written in the transaction that made the work; a relay claims rows under a lease and deletes them once

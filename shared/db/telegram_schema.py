@@ -54,7 +54,8 @@ listener = Table(
 
 # The one connection a bot has to Telegram: its token and auth key, encrypted and bound to the row, and how far its updates are taken in
 # (`pts` null: never logged in; then updates begin with the login). `epoch` rises with every owner and fences the writes of the one before.
-# `retry_at`: not before, after a flood wait or a failure; `send_after` the same for what it sends.
+# `retry_at`: not before, after a flood wait or a failure; `send_after` the same for what it sends. `username` is as Telegram said it at the
+# last login; the service bot's is what links to it are made of.
 bot_session = Table(
     "bot_session",
     metadata,
@@ -64,6 +65,7 @@ bot_session = Table(
     Column("dc", SmallInteger, nullable=True),
     *_texts("address"),
     Column("port", Integer, nullable=True),
+    *_texts("username"),
     Column("pts", Integer, nullable=True),
     Column("qts", Integer, nullable=True),
     Column("seq", Integer, nullable=True),
@@ -199,16 +201,15 @@ lane = Table(
 )
 
 # A message a bot is to send; deleted when that is settled. `random_id` makes Telegram send it once however often it is asked. The text is
-# made when it is sent, from the campaign as it then is.
+# made when it is sent, from the campaign as it then is, or for the service bot from a notice.
 send = Table(
     "send",
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("bot_id", BigInteger, nullable=False),
     Column("subscriber", BigInteger, nullable=False),
-    Column("kind", Text, CheckConstraint("kind IN ('welcome', 'moved')", name="kind"), nullable=False),
-    Column("campaign_id", BigInteger, nullable=False),
-    Column("lead_id", BigInteger, nullable=True),
+    Column("kind", Text, CheckConstraint("kind IN ('welcome', 'moved', 'notice')", name="kind"), nullable=False),
+    *(Column(name, BigInteger, nullable=True) for name in ("campaign_id", "lead_id", "notice_id")),
     *_texts("username", "click"),
     Column("random_id", BigInteger, nullable=False),
     Column("at", DateTime(timezone=True), nullable=False),

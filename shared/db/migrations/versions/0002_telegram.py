@@ -17,6 +17,8 @@ def upgrade() -> None:
 CHANGES = """
 ALTER TABLE account ADD COLUMN owner_tg_id BIGINT, ADD COLUMN owner_linked TIMESTAMP WITH TIME ZONE, ADD COLUMN link_code TEXT,
     ADD CONSTRAINT account_link_code_key UNIQUE (link_code);
+CREATE INDEX account_owner ON account (owner_tg_id) WHERE owner_tg_id IS NOT NULL;
+CREATE INDEX notice_undelivered ON notice (account_id, id) WHERE delivered IS NULL;
 ALTER TABLE bot ADD COLUMN answers_moved BOOLEAN DEFAULT true NOT NULL;
 ALTER TABLE campaign ADD COLUMN deleted TIMESTAMP WITH TIME ZONE;
 UPDATE campaign SET deleted = now() WHERE status = 2;
@@ -63,6 +65,7 @@ CREATE TABLE bot_session (
     dc SMALLINT,
     address TEXT DEFAULT '' NOT NULL,
     port INTEGER,
+    username TEXT DEFAULT '' NOT NULL,
     pts INTEGER,
     qts INTEGER,
     seq INTEGER,
@@ -184,9 +187,10 @@ CREATE TABLE send (
     id BIGINT GENERATED ALWAYS AS IDENTITY,
     bot_id BIGINT NOT NULL,
     subscriber BIGINT NOT NULL,
-    kind TEXT NOT NULL CONSTRAINT send_kind CHECK (kind IN ('welcome', 'moved')),
-    campaign_id BIGINT NOT NULL,
+    kind TEXT NOT NULL CONSTRAINT send_kind CHECK (kind IN ('welcome', 'moved', 'notice')),
+    campaign_id BIGINT,
     lead_id BIGINT,
+    notice_id BIGINT,
     username TEXT DEFAULT '' NOT NULL,
     click TEXT DEFAULT '' NOT NULL,
     random_id BIGINT NOT NULL,
