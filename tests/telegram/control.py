@@ -12,7 +12,7 @@ What people do (`people.py`) and the tricks (`core.py`) are asked for by their o
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -62,6 +62,17 @@ class Control:
             LOG.debug("control: %r", error)
         finally:
             writer.close()
+
+    async def begin(self, lines: Iterable[bytes]) -> None:
+        """Do what the lines ask for.
+
+        Raises:
+            ValueError: one could not be done.
+        """
+        for number, line in enumerate(lines, 1):
+            answer = await self._answer(line)
+            if "error" in answer:
+                raise ValueError(f"line {number}: {answer['error']}")
 
     async def _answer(self, line: bytes) -> dict[str, Any]:
         try:
@@ -117,13 +128,28 @@ class Control:
         }
 
     async def _start_crowd(
-        self, stages: list[dict[str, Any]], events: int | None = None, per_s: float | None = None, *, wait: bool = True, **details: Any
+        self,
+        stages: list[dict[str, Any]],
+        events: int | None = None,
+        per_s: float | None = None,
+        *,
+        wait: bool = True,
+        then_per_s: float | None = None,
+        **details: Any,
     ) -> int:
-        """Answered when the crowd has done so many things or was stopped; at once if that is not to be waited for."""
+        """Answered when the crowd has done so many things or was stopped; at once if that is not to be waited for.
+
+        With `then_per_s` it goes on after that, at another pace, until it is stopped.
+        """
         self._crowd = Crowd(self._core, [Stage(**stage) for stage in stages], **details)
-        self._running = asyncio.get_running_loop().create_task(self._crowd.run(events, per_s))
+        self._running = asyncio.get_running_loop().create_task(self._run_crowd(self._crowd, events, per_s, then_per_s))
         return await self._running if wait else 0
+
+    @staticmethod
+    async def _run_crowd(crowd: Crowd, events: int | None, per_s: float | None, then_per_s: float | None) -> int:
+        done = await crowd.run(events, per_s)
+        return done if then_per_s is None or crowd.stopped else done + await crowd.run(None, then_per_s)
 
     def _stop_crowd(self) -> None:
         if self._crowd:
-            self._crowd.running = False
+            self._crowd.stop()

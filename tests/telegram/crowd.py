@@ -59,9 +59,10 @@ class Crowd:
     seed: int = 1
     people: int = 200
     first_id: int | None = None
-    """Its people's numbers begin here; if nothing is said, above everybody's, bots among them."""
+    """Its people's numbers begin here; if nothing is said, above everybody's, bots among them, as far as counters begin above 0."""
     done: int = 0
     running: bool = False
+    stopped: bool = False
     _random: Random = field(init=False)
     _visitors: list[Visitor] = field(init=False)
     _round: list[int] = field(init=False, default_factory=list)
@@ -71,8 +72,12 @@ class Crowd:
 
     def __post_init__(self) -> None:
         self._random = Random(self.seed)
-        self._ids = count(self.first_id or max([FIRST_ID, *self.core.world.people, *self.core.world.bots]) + 1)
+        self._ids = count(self.first_id or max([FIRST_ID, *self.core.world.people, *self.core.world.bots]) + self.core.world.first)
         self._visitors = [self._new() for _ in range(self.people)]
+
+    def stop(self) -> None:
+        """Do nothing more."""
+        self.running, self.stopped = False, True
 
     async def run(self, events: int | None, per_s: float | None) -> int:
         """Let so many things happen, or go on until stopped; so many a second, or as fast as the sockets take them."""

@@ -65,9 +65,9 @@ class Remote:
 
 
 @contextmanager
-def started(*, port: int = 0, log: Path | None = None) -> Iterator[Remote]:
+def started(*options: str, port: int = 0, log: Path | None = None) -> Iterator[Remote]:
     """A server process that is ready; it ends with the block."""
-    command = [sys.executable, "-m", "tests.telegram", "--port", str(port), "--until-eof"]
+    command = [sys.executable, "-m", "tests.telegram", "--port", str(port), "--until-eof", *options]
     with contextlib.ExitStack() as stack:
         errors = stack.enter_context(log.open("ab")) if log else None
         process = stack.enter_context(subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors))

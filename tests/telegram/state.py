@@ -13,7 +13,7 @@ from heapq import merge
 from typing import Any, Final, Protocol
 
 FIRST: Final = 1
-"""Where pts and qts start; 0 stands for not known."""
+"""Where pts and qts start unless the world is told otherwise; 0 stands for not known."""
 
 
 class Kind(StrEnum):
@@ -125,6 +125,8 @@ class Bot:
     username: str
     dc: int
     since: datetime
+    first: int = FIRST
+    """Where its pts and qts start, and the numbers of its messages."""
     revoked: bool = False
     lines: list[Line] = field(default_factory=list)
     blocked_by: set[int] = field(default_factory=set)
@@ -141,15 +143,15 @@ class Bot:
 
     @property
     def pts(self) -> int:
-        return FIRST + len(self._by_pts)
+        return self.first + len(self._by_pts)
 
     @property
     def qts(self) -> int:
-        return FIRST + len(self._by_qts)
+        return self.first + len(self._by_qts)
 
     def next_message_id(self) -> int:
         self._messages += 1
-        return self._messages
+        return self.first - FIRST + self._messages
 
     def number(self, update: Any) -> str:
         """Give the update its place in its sequence, and keep it for differences; the place, in words."""
@@ -164,7 +166,7 @@ class Bot:
 
     def after(self, pts: int, qts: int) -> Iterator[Entry]:
         """Everything a client that is at these numbers has not seen, in the order in which it came."""
-        return merge(self._by_pts[max(pts - FIRST, 0) :], self._by_qts[max(qts - FIRST, 0) :], key=lambda entry: entry.order)
+        return merge(self._by_pts[max(pts - self.first, 0) :], self._by_qts[max(qts - self.first, 0) :], key=lambda entry: entry.order)
 
     def access_hash(self, peer_id: int) -> int:
         """What the bot must show to name this peer. Each bot has its own."""
@@ -173,9 +175,10 @@ class Bot:
 
 
 class World:
-    """Everybody there is."""
+    """Everybody there is. Bots begin to count at `first`."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: int = FIRST) -> None:
+        self.first = first
         self.bots: dict[int, Bot] = {}
         self.people: dict[int, Person] = {}
         self.chats: dict[int, Chat] = {}

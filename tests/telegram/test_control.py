@@ -7,12 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from telethon import errors
 from telethon.sessions import MemorySession
-from telethon.tl import types
+from telethon.tl import functions, types
 
 from tests.stack import eventually
 from tests.telegram.client import Address, connect, new_client
@@ -172,6 +173,58 @@ def test_it_says_its_ports_in_one_line_and_ends_when_asked_to(number: signal.Sig
         assert {"port", "control_port", "public_key"} <= set(ports)
         process.send_signal(number)
         assert process.wait(10) == 0
+
+
+async def test_one_that_begins_anew_with_the_same_lines_goes_on_by_the_clock(tmp_path: Path) -> None:
+    lines = [
+        {"do": "add_bot", "token": TOKEN},
+        {"do": "open_chat", "chat": CHAT, "owner": OWNER},
+        {"do": "promote", "who": BOT, "chat": CHAT, "by": OWNER},
+    ]
+    begin = tmp_path / "begin"
+    begin.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    with started("--begin", str(begin), "--by-clock") as before:
+        before.start(person=ANN, bot=BOT, payload="old")
+        client = (await watcher_at(before)).client
+        state = await client(functions.updates.GetStateRequest())
+        (old,) = (await client(functions.updates.GetDifferenceRequest(pts=state.pts - 1, date=state.date, qts=state.qts))).new_messages
+        await client.disconnect()
+    with started("--begin", str(begin), "--by-clock") as after:
+        after.start(person=ANN, bot=BOT, payload="new")
+        client = (await watcher_at(after)).client
+        missed = await client(functions.updates.GetDifferenceRequest(pts=state.pts, date=state.date, qts=state.qts))
+        await client.disconnect()
+    (new,) = missed.new_messages
+    assert (old.message, new.message, new.id > old.id) == ("/start old", "/start new", True)
+    assert [type(update).__name__ for update in missed.other_updates] == ["UpdateChannelParticipant"]
+    assert (missed.state.pts > state.pts, missed.state.qts > state.qts) == (True, True)
+
+
+def test_lines_that_cannot_be_done_are_said_before_anybody_connects(tmp_path: Path) -> None:
+    begin = tmp_path / "begin"
+    begin.write_text('{"do": "add_bot", "token": "100:a"}\n{"do": "start", "person": 7, "bot": 999}\n')
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.telegram", "--begin", str(begin)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "line 2: KeyError: 999" in done.stderr
+
+
+def test_a_crowd_goes_on_at_another_pace_until_it_is_stopped(remote: Remote) -> None:
+    stage = {"bot": BOT, "chat": CHAT, "admin": OWNER, "codes": ["abcdef"]}
+    remote.crowd(stages=[stage], events=20, people=10, then_per_s=200, wait=False)
+    eventually(lambda: remote.counts()["crowd"] > 20, "it goes on")
+    remote.stop_crowd()
+    eventually(lambda: not remote.counts()["crowd_running"], "it stops")
+
+
+def test_one_thing_can_be_asked_for_by_hand(remote: Remote) -> None:
+    before = remote.counts()["owed"]
+    poke = [sys.executable, "-m", "tests.telegram.poke", str(remote.ports["control_port"])]
+    subprocess.run([*poke, "start", f"person={ANN}", f"bot={BOT}", "payload=abcdef-by-hand"], cwd=ROOT, check=True, capture_output=True)
+    assert remote.everything("owed", before)[0]["facts"]["payload"] == "abcdef-by-hand"
+    refused = subprocess.run([*poke, "start", "person=1", "bot=999"], cwd=ROOT, check=False, capture_output=True, text=True)
+    assert (refused.returncode, refused.stderr) == (1, "KeyError: 999\n")
 
 
 def test_it_does_not_outlive_who_started_it() -> None:
