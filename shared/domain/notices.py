@@ -13,6 +13,7 @@ class NoticeKind(StrEnum):
     TRANSFER_RECEIVED = "transfer_received"
     BOT_ADMIN_LOST = "bot_admin_lost"  # title, chat
     BOT_TOKEN_REVOKED = "bot_token_revoked"  # noqa: S105 - title
+    LINKED = "linked"  # nothing: the service bot's own first words
 
 
 class Language(StrEnum):
@@ -56,7 +57,7 @@ def _sentences(kind: NoticeKind, params: Params) -> list[str]:
             keys += ["link"] if params["object"] == Kind.CAMPAIGN else []
             keys += ["token"] if params["object"] == Kind.BOT and kind is NoticeKind.TRANSFER_RECEIVED else []
             return keys
-        case NoticeKind.BOT_ADMIN_LOST | NoticeKind.BOT_TOKEN_REVOKED:
+        case NoticeKind.BOT_ADMIN_LOST | NoticeKind.BOT_TOKEN_REVOKED | NoticeKind.LINKED:
             return [kind.value]
 
 
@@ -80,6 +81,7 @@ _SENTENCES: dict[Language, dict[str, str]] = {
         ),
         "bot_admin_lost": "Bot {title} is no longer an administrator of {chat}: joins and leaves there are not seen until it is one again.",
         "bot_token_revoked": "Telegram no longer accepts the token of bot {title}: add its present one from BotFather here.",
+        "linked": "From now on notices come here.",
     },
     Language.RU: {
         "transfer_sent.bot": "Бот {title} и его кампании ({campaigns}) теперь принадлежат {other}.",
@@ -98,5 +100,6 @@ _SENTENCES: dict[Language, dict[str, str]] = {
         "token": ("Прежний владелец всё ещё знает токен этого бота: отзовите его в BotFather и добавьте новый здесь."),
         "bot_admin_lost": "Бот {title} больше не администратор в {chat}: вступления и выходы там не видны, пока ему не вернут права.",
         "bot_token_revoked": "Telegram больше не принимает токен бота {title}: добавьте здесь новый токен от BotFather.",
+        "linked": "Теперь уведомления будут приходить сюда.",
     },
 }

@@ -56,7 +56,7 @@ def test_every_sentence_is_said_on_some_occasion(language: Language, monkeypatch
     used: set[str] = set()
     monkeypatch.setitem(notices._SENTENCES, language, Recorder(notices._SENTENCES[language], used))
     for kind in set(NoticeKind) - set(TRANSFERS):
-        assert "@some_bot" in notices.text(kind, {"title": "@some_bot", "chat": "Chat"}, language)
+        assert notices.text(kind, {"title": "@some_bot", "chat": "Chat"}, language).endswith(".")
     for kind, thing, keep, own, shared in product(TRANSFERS, Kind, (0, 1), (0, 3), (0, 4)):
         said = notices.text(kind, facts(object=thing.value, keep=keep, own=own, **{"global": shared}), language)
         assert "{" not in said
@@ -95,6 +95,7 @@ def test_an_owner_is_told_which_bot_lost_its_rights_and_where(language: Language
     said = notices.text(NoticeKind.BOT_ADMIN_LOST, {"title": "@some_bot", "chat": "My chat"}, language)
     assert "@some_bot" in said
     assert "My chat" in said
+    assert "@some_bot" in notices.text(NoticeKind.BOT_TOKEN_REVOKED, {"title": "@some_bot"}, language)
 
 
 def test_braces_in_a_name_are_only_text() -> None:
