@@ -13,6 +13,7 @@ from typing import Final, Literal
 FailPoint = Literal[
     "gateway.accepted",  # the command is committed, nobody was told
     "gateway.answering",  # the outcome is known, the answer is not sent
+    "listener.logged_in",  # a bot that is to be connected has logged in, nothing is written
     "relay.claimed",  # outbox rows are under lease, nothing is published
     "relay.published",  # RabbitMQ confirmed, the rows are not deleted
     "ledger.taken",  # a message arrived, nothing is locked
@@ -20,6 +21,7 @@ FailPoint = Literal[
     "ledger.locked",  # everything is locked and read, nothing is written
     "ledger.written",  # everything is written, nothing is committed
     "ledger.committed",  # committed, the message is not acknowledged
+    "sending.accepted",  # Telegram has the message, its row is not deleted
 ]
 
 _FOLDER: Final = os.environ.get("GATEPOST_FAILPOINTS")
