@@ -34,8 +34,8 @@ fix: setup ## Format the code and mend what the linter can
 guards: setup ## Take out each guard and show which test catches it
 	@exec $(PYTHON) -m tests.guards
 
-chaos: setup ## Kill, stop and wipe things under load, and judge what the clients saw
-	@exec $(PYTHON) -m tests.chaos
+chaos: setup ## Kill, stop and wipe things under load, and judge what came of it; PART=telegram for that alone
+	@exec $(PYTHON) -m tests.chaos $(PART)
 
 bench: setup ## Measure against the ceilings of this machine
 	@exec $(PYTHON) -m benchmarks

@@ -1,6 +1,7 @@
-"""`python -m tests.chaos`: kill, stop and wipe things under load, and judge what the clients saw.
+"""`python -m tests.chaos [PART]`: kill, stop and wipe things under load, and judge what the clients saw.
 
-The seed gives the schedule of faults and what the clients ask for; the same seed is the same run, as far as processes let it be.
+Parts: `transfers`, and `telegram` (tests/chaos/telegram); without one, all. The seed gives the schedule of faults and what the clients
+ask for; the same seed is the same run, as far as processes let it be.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from shared.local import services
 from tests.chaos.faults import POINTS, Blow, Deed
 from tests.chaos.prove import prove
 from tests.chaos.show import Script, run, show
+from tests.chaos.telegram import show as telegram
 
 STATE: Final = Path(__file__).parents[2] / ".cache" / "chaos"
 RATE: Final = 60.0
@@ -30,6 +32,13 @@ def main() -> int:
     options = _options()
     seed = options.seed if options.seed is not None else secrets.randbelow(1_000_000)
     print(f"seed {seed}: repeat with --seed {seed}", flush=True)
+    verdicts = {name: part(options, seed) for name, part in PARTS.items() if options.part in {name, None}}
+    passed = all(verdicts.values())
+    print(f"\nseed {seed}: {'passed' if passed else 'FAILED'}", flush=True)
+    return 0 if passed else 1
+
+
+def _transfers(options: argparse.Namespace, seed: int) -> bool:
     passed = True
     if not options.prove:
         with services(options.state, print) as running:
@@ -39,8 +48,18 @@ def main() -> int:
     if options.prove or not (options.short or options.only):
         print("\nthe judge is proven on a system without its guards", flush=True)
         passed &= prove(seed, options.state)
-    print(f"\nseed {seed}: {'passed' if passed else 'FAILED'}", flush=True)
-    return 0 if passed else 1
+    return passed
+
+
+def _telegram(options: argparse.Namespace, seed: int) -> bool:
+    script = telegram.short_script(seed) if options.short else telegram.full_script(seed)
+    with services(options.state, print) as running:
+        report = telegram.run(script, running, options.state / "telegram")
+    telegram.show(report)
+    return report.passed
+
+
+PARTS: Final = {"transfers": _transfers, "telegram": _telegram}
 
 
 def short_script(seed: int) -> Script:
@@ -78,6 +97,9 @@ def _script(options: argparse.Namespace, seed: int) -> Script:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument(
+        "part", nargs="?", choices=list(PARTS), help="only this; the options below but seed, short and state are transfers'"
+    )
     names = [*POINTS, *(blow.name.lower() for blow in Blow), "last_wipe", "nothing"]
     parser.add_argument("--seed", type=int, help="of the schedule and the clients' choices; drawn and printed when not given")
     parser.add_argument("--short", action="store_true", help="each fault once, in less than a minute")

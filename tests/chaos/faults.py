@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from random import Random
-from typing import Final, get_args
+from typing import Final
 
 from shared.failpoints import FailPoint
 from tests.chaos.stage import Stage
@@ -74,7 +74,7 @@ LANES: Final[Mapping[str, Sequence[FailPoint]]] = {
     "ledger, outside its transaction": ("ledger.taken", "ledger.committed", "ledger.claimed"),
     "ledger, inside": ("ledger.locked", "ledger.written"),
 }
-POINTS: Final[Sequence[FailPoint]] = get_args(FailPoint)
+POINTS: Final[Sequence[FailPoint]] = tuple(point for points in LANES.values() for point in points)
 
 
 def plan(

@@ -53,7 +53,7 @@ def _catches(sabotage: Sabotage, seed: int, state: Path) -> bool:
         for name in COPIED:
             shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
         subprocess.run(["git", "apply", "--whitespace=nowarn", str(patch)], cwd=tree, check=True, timeout=RUN_S)
-        command = [sys.executable, "-m", "tests.chaos", "--seed", str(seed), "--state", str(state), *sabotage.run]
+        command = [sys.executable, "-m", "tests.chaos", "transfers", "--seed", str(seed), "--state", str(state), *sabotage.run]
         done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False, timeout=RUN_S)
     lines = re.findall(r"^  (\S.*\S) +(\d+)$", done.stdout.partition("\nverdict\n")[2], re.MULTILINE)
     verdict = {question: int(count) for question, count in lines}

@@ -109,7 +109,7 @@ def stage(services: Services, folder: Path, *, ledgers: int) -> Iterator[Stage]:
     with psycopg.connect(services.database_url, autocommit=True) as server:
         server.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
         server.execute(f"CREATE DATABASE {DATABASE}")
-    _empty_queues(services.amqp_url)
+    empty_queues(services.amqp_url)
     database_url = on_database(services.database_url, DATABASE)
     migrate(database_url)
     with stack(database_url, services.amqp_url, folder) as processes:
@@ -125,7 +125,8 @@ def stage(services: Services, folder: Path, *, ledgers: int) -> Iterator[Stage]:
                 watcher.join()
 
 
-def _empty_queues(amqp_url: str) -> None:
+def empty_queues(amqp_url: str) -> None:
+    """Leave nothing of an earlier run."""
     connection = pika.BlockingConnection(pika.URLParameters(amqp_url))
     for queue in QUEUES:
         connection.channel().queue_delete(queue)

@@ -234,7 +234,11 @@ class Connection:
     def _disconnect_in(self, seconds: int) -> None:
         if self._farewell is not None:
             self._farewell.cancel()
-        self._farewell = asyncio.get_running_loop().call_later(seconds, self.drop)
+        self._farewell = asyncio.get_running_loop().call_later(seconds, self._say_farewell)
+
+    def _say_farewell(self) -> None:
+        if not self._core.nasty.keeps_connections:
+            self.drop()
 
     # Its end
 

@@ -25,6 +25,8 @@ class Nasty:
     """Each connection is dropped after so many pushes."""
     silent: bool = False
     """Connections stay open, but nothing is read from them and nothing is written to them."""
+    keeps_connections: bool = False
+    """A connection whose client does not ping in the time it has promised is not dropped."""
     short_messages: bool = False
     """A message is pushed as UpdateShortMessage, without its user."""
     service_messages: bool = True

@@ -106,6 +106,16 @@ async def test_who_asks_for_it_is_disconnected_after_the_delay() -> None:
         await client.disconnect()
 
 
+async def test_a_server_that_is_told_to_keeps_connections_of_those_who_asked_for_it() -> None:
+    async with serve() as core:
+        core.add_bot(TOKEN)
+        core.nasty.set(keeps_connections=True)
+        client = await connect(new_client(auto_reconnect=False), address_of(core), token=TOKEN)
+        await client(functions.PingDelayDisconnectRequest(ping_id=1, disconnect_delay=0))
+        assert (await client.get_me()).id == 100
+        await client.disconnect()
+
+
 @pytest.mark.parametrize(
     "sent", [b"GET / HTTP/1.1\r\n\r\n" + b"x" * 64, b"\xef\x05" + b"\0" * 20, b"\xee\xee\xee\xee\xff\xff\xff\xff", b"\xef"]
 )
