@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -53,14 +54,21 @@ def template(local: Services) -> str:
     return name
 
 
-@pytest.fixture
-def database_url(local: Services, template: str) -> Iterator[str]:
-    """A database of the test's own."""
+@contextmanager
+def new_database(local: Services, template: str) -> Iterator[str]:
+    """A migrated database for as long as the block runs."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(local.database_url, autocommit=True) as server:
         server.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         yield on_database(local.database_url, name)
         server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database_url(local: Services, template: str) -> Iterator[str]:
+    """A database of the test's own."""
+    with new_database(local, template) as url:
+        yield url
 
 
 @pytest.fixture
@@ -84,16 +92,21 @@ def world(tables: Engine) -> World:
     return World(tables)
 
 
-@pytest.fixture
-def amqp_url(local: Services) -> str:
-    """A broker without queues of an earlier test."""
-    connection = pika.BlockingConnection(pika.URLParameters(local.amqp_url))
+def without_queues(url: str) -> str:
+    """The broker, rid of what an earlier test has left there."""
+    connection = pika.BlockingConnection(pika.URLParameters(url))
     channel = connection.channel()
     for queue in QUEUES:
         channel.queue_delete(queue)
         channel.queue_delete(f"{queue}.XQ")
     connection.close()
-    return local.amqp_url
+    return url
+
+
+@pytest.fixture
+def amqp_url(local: Services) -> str:
+    """A broker without queues of an earlier test."""
+    return without_queues(local.amqp_url)
 
 
 @pytest.fixture

@@ -31,6 +31,10 @@ class People:
     def __init__(self, world: World, courier: Courier, nasty: Nasty, clock: Callable[[], datetime] = now) -> None:
         self._world, self._courier, self._nasty, self.clock = world, courier, nasty, clock
 
+    def call(self, person: int, username: str | None) -> None:
+        """Somebody takes a username, or gives it up; bots see it with what comes next."""
+        self._world.person(person).username = username
+
     # Bots
 
     def start(self, person: int, bot: int, payload: str = "", *, at: datetime | None = None) -> None:
