@@ -13,7 +13,7 @@ import psycopg
 import structlog
 
 from shared.broker.rabbitmq import BROKER_AWAY, Publisher
-from shared.db import commands, outbox, purge
+from shared.db import commands, inbox, outbox, purge
 from shared.db.connect import Raw, connect
 from shared.failpoints import failpoint
 from shared.messages import KEYS_MAX, OUTBOX_CHANNEL
@@ -102,8 +102,10 @@ def sweep(db: Raw, *, interval_s: float) -> None:
     abandoned = commands.withdraw_abandoned(db, older_than_s=ABANDONED_S, limit=SWEEP_ROWS_MAX)
     found = commands.announce_overdue(db, interval_s=interval_s, limit=SWEEP_ROWS_MAX)
     purges = purge.announce_overdue(db, interval_s=interval_s, limit=SWEEP_ROWS_MAX)
-    if found or purges or abandoned:
-        log.info("swept", commands=found, purges=purges, abandoned=abandoned)
+    bots = inbox.announce_overdue(db, interval_s=interval_s, limit=SWEEP_ROWS_MAX)
+    weeks = inbox.keep_partitions(db)
+    if found or purges or bots or weeks or abandoned:
+        log.info("swept", commands=found, purges=purges, bots=bots, weeks=weeks, abandoned=abandoned)
 
 
 def _messages(rows: Sequence[outbox.Row]) -> Iterator[list[outbox.Row]]:

@@ -8,6 +8,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from shared.db import inbox
 from shared.db.connect import connect, engine
 
 _SCRIPTS: Final = Path(__file__).parent / "migrations"
@@ -32,6 +33,7 @@ def migrate(url: str) -> None:
             config.attributes["connection"] = tx
             command.upgrade(config, "head")
         db.dispose()
+        inbox.keep_partitions(guard)
 
 
 def is_current(url: str) -> bool:

@@ -42,12 +42,14 @@ def _texts(*names: str) -> list[Column[str]]:
     return [Column(name, Text, nullable=False, server_default="") for name in names]
 
 
-# A listener process. It owns the sessions that name it, until `expires_at`; who takes one over waits some seconds more.
+# A listener process. It owns the sessions that name it, until `expires_at`; who takes one over waits some seconds more. `capacity` is how
+# many it can have, for a fair share of all.
 listener = Table(
     "listener",
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("name", Text, nullable=False),
+    Column("capacity", Integer, nullable=False),
     _when("expires_at"),
     _when("started"),
 )

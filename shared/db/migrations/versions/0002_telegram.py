@@ -53,6 +53,7 @@ CREATE UNIQUE INDEX campaign_pause_open ON campaign_pause (campaign_id) WHERE un
 CREATE TABLE listener (
     id UUID NOT NULL,
     name TEXT NOT NULL,
+    capacity INTEGER NOT NULL,
     expires_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     started TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     CONSTRAINT listener_pkey PRIMARY KEY (id)
