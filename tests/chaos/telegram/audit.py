@@ -93,8 +93,8 @@ def strangers(db: Raw) -> list[Write]:
     return [Write(table=table, bot=bot, slot=slot, owner=owner) for table, bot, slot, owner in rows]
 
 
-def came(db: Raw, campaign: int, chat: int) -> Came:
-    """What came of a campaign and its chat, in the epoch that counts."""
+def came(db: Raw, campaign: int, chat: int, *, bot: int | None = None) -> Came:
+    """What came of a campaign and its chat, in the epoch that counts; of the chat's journal, what one bot saw if it is named."""
     postbacks: dict[int, list[Postback]] = {}
     for lead, status, click, at, state, rule, correction in db.execute(
         """SELECT lead_id, status, click, d.at, state, rule, correction FROM delivery d JOIN campaign c ON c.id = d.campaign_id
@@ -118,7 +118,9 @@ def came(db: Raw, campaign: int, chat: int) -> Came:
     }
     journal = [
         Entry(subscriber=subscriber, word=WORDS[action], at=_second(at), paid=of is not None)
-        for subscriber, action, at, of in db.execute("SELECT subscriber, action, at, campaign_id FROM journal WHERE chat_id = %s", (chat,))
+        for subscriber, action, at, of in db.execute(
+            "SELECT subscriber, action, at, campaign_id FROM journal WHERE chat_id = %s AND bot_id = coalesce(%s, bot_id)", (chat, bot)
+        )
     ]
     days = {
         (counter, day): count
