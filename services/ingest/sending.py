@@ -176,7 +176,8 @@ class Sender:
         return hands
 
     async def _send(self, speaker: Speaker, client: Any, send: Due) -> None:
-        self._done.append(await speaker.say(client, send))
+        outcome = await speaker.say(client, send)
+        self._done.append(outcome)
         self._woken.set()
 
 

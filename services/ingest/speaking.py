@@ -12,7 +12,7 @@ from telethon.tl import functions, types
 from services.ingest.database import Database
 from shared.db.media import Upload, remember_upload
 from shared.db.sends import Due, Outcome, SendKind, Verdict
-from shared.domain import notices
+from shared.domain import notices, postbacks
 from shared.domain.campaigns import CampaignStatus
 from shared.domain.deeplinks import build
 from shared.domain.leads import LeadStatus
@@ -152,17 +152,17 @@ def words(send: Due) -> Message | None:
 
 def macro_values(send: Due) -> dict[str, str]:
     """The macros of a welcome's button. The lead that a start made waits, unless more has happened since."""
-    return {
-        "click": send.click,
-        "status": LeadStatus(send.lead_status or LeadStatus.WAIT).name.lower(),
-        "campaign": send.code or "",
-        "user": str(send.account or ""),
-        "lead": str(send.lead or ""),
-        "subscriber": str(send.subscriber),
-        "username": send.username,
-        "chat": str(send.chat or ""),
-        "time": str(int(send.at.timestamp())),
-    }
+    return postbacks.values(
+        click=send.click,
+        status=LeadStatus(send.lead_status or LeadStatus.WAIT),
+        campaign=send.code or "",
+        user=send.account or 0,
+        lead=send.lead or 0,
+        subscriber=send.subscriber,
+        username=send.username,
+        chat=send.chat or 0,
+        at=send.at,
+    )
 
 
 def shows_media(send: Due) -> bool:
@@ -179,16 +179,14 @@ def _welcomes(send: Due) -> bool:
 
 def request(send: Due, message: Message, upload: Upload | None, *, mentions: bool = True) -> Any:
     """The request that Telegram carries out once for its random id, however often it comes."""
+    entities = [made for entity in message.text.entities if (made := entity_of(entity, mentions=mentions)) is not None]
+    button = message.button and types.KeyboardInlineButton(message.button.text, types.InlineButtonTypeUrl(message.button.url))
     common = {
         "peer": types.InputPeerUser(send.subscriber, send.access_hash),
         "message": message.text.text,
         "random_id": send.random_id,
-        "entities": [made for entity in message.text.entities if (made := entity_of(entity, mentions=mentions)) is not None] or None,
-        "reply_markup": types.ReplyInlineMarkup(
-            [types.KeyboardButtonRow([types.KeyboardButtonUrl(message.button.text, message.button.url)])]
-        )
-        if message.button
-        else None,
+        "entities": entities or None,
+        "reply_markup": types.ReplyInlineMarkup([types.KeyboardInlineButtonRow([button])]) if button else None,
     }
     if upload is None:
         return functions.messages.SendMessageRequest(no_webpage=True, **common)

@@ -49,9 +49,9 @@ class Hand:
     room: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Due:
-    """A message to be sent, with all that it is made of. What a kind has no use for is None.
+    """A message to be sent, with all that it is made of. What a kind has no use for is None. No repr, for the button's address.
 
     `holder` is the bot that has the campaign now, `language` that of the account which the speaking bot serves.
     """
