@@ -11,9 +11,13 @@ from typing import Final
 
 from benchmarks.ground import Ground
 from shared.local.ports import LOOPBACK, choose
+from shared.sealing import new_key
 
 READY_S: Final = 30.0
 POLL_S: Final = 0.02
+
+#: Nothing that is measured is secret.
+SECRET_KEYS: Final = new_key()
 
 
 class Processes:
@@ -25,7 +29,12 @@ class Processes:
 
     def start(self, module: str, *arguments: str, database_url: str = "") -> subprocess.Popen[str]:
         """`python -m MODULE ARGUMENTS`, to be talked to by lines; its log is in the state folder."""
-        environment = {**os.environ, "GATEPOST_DATABASE_URL": database_url, "GATEPOST_AMQP_URL": self._ground.amqp_url}
+        environment = {
+            **os.environ,
+            "GATEPOST_DATABASE_URL": database_url,
+            "GATEPOST_AMQP_URL": self._ground.amqp_url,
+            "GATEPOST_SECRET_KEYS": SECRET_KEYS,
+        }
         log = self._ground.folder / f"{module.rpartition('.')[2]}-{arguments[0] if arguments else ''}.log".replace("/", "_")[-80:]
         with log.open("w") as output:
             process = subprocess.Popen(

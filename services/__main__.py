@@ -14,11 +14,16 @@ import structlog
 import typer
 
 from services import operate
+from shared.sealing import BadKeys, Sealer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None)
 
 DatabaseUrl = Annotated[str, typer.Option(envvar="GATEPOST_DATABASE_URL", help="PostgreSQL, as postgresql://user:password@host:port/name.")]
 AmqpUrl = Annotated[str, typer.Option(envvar="GATEPOST_AMQP_URL", help="RabbitMQ, as amqp://user:password@host:port/vhost.")]
+
+SecretKeys = Annotated[
+    str, typer.Option(envvar="GATEPOST_SECRET_KEYS", help="Keys for secrets at rest, 32 bytes each in base64, newest first, with commas.")
+]
 
 
 @app.command()
@@ -50,6 +55,7 @@ def run(
 def gateway(
     database_url: DatabaseUrl,
     amqp_url: AmqpUrl,
+    secret_keys: SecretKeys,
     host: Annotated[str, typer.Option(envvar="GATEPOST_HOST", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(envvar="GATEPOST_PORT", help="Port to listen on.", min=1, max=65535)] = 8000,
     deadline: Annotated[float, typer.Option(help="Seconds after which a transfer that nobody has taken is withdrawn.", min=0.1)] = 10.0,
@@ -58,7 +64,7 @@ def gateway(
     from services.gateway import server
 
     _log_as("gateway")
-    server.run(database_url, amqp_url, host=host, port=port, deadline_s=deadline)
+    server.run(database_url, amqp_url, _sealer(secret_keys), host=host, port=port, deadline_s=deadline)
 
 
 @app.command()
@@ -116,6 +122,14 @@ def migrate(database_url: DatabaseUrl) -> None:
 app.command()(operate.queues)
 app.add_typer(operate.account, name="account")
 app.add_typer(operate.commands, name="commands")
+
+
+def _sealer(secret_keys: str) -> Sealer:
+    try:
+        return Sealer.read(secret_keys)
+    except BadKeys as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(1) from None
 
 
 def _stop_on_signals() -> threading.Event:

@@ -12,19 +12,31 @@ import falcon.asgi
 import structlog
 
 from services.gateway import bots, campaigns, leads, notices, profile, tariffs, transfers
+from services.gateway.connections import Connections
 from services.gateway.endpoints import Endpoint, ErrorAnswers, Gateway, Request, Resource, make_callers
 from services.gateway.health import Health
 from services.gateway.intake import Intake
 from services.gateway.outcomes import Listener, Waiters, Waker
 from services.gateway.params import Page, Params
 from shared.db.connect import engine
+from shared.sealing import Sealer
 
 ENDPOINTS: Final[Sequence[Endpoint]] = (
     Endpoint("GET", "/api/profile/info.json", Params, read=profile.info, open_when_lapsed=True),
     Endpoint("GET", "/api/tariff/list.json", Params, read=tariffs.list_tariffs, open_when_lapsed=True),
     Endpoint("GET", "/api/bots/list.json", Page, read=bots.list_bots),
+    Endpoint("POST", "/api/bots/add.json", bots.NewBot, command=bots.add_bot),
+    Endpoint("GET", "/api/bots/chats.json", bots.ChatsOf, read=bots.list_chats),
+    Endpoint("POST", "/api/bots/del.json", bots.BotId, write=bots.delete_bot),
+    Endpoint("POST", "/api/bots/moved.json", bots.Moved, write=bots.answer_moved),
     Endpoint("GET", "/api/camp/list.json", Page, read=campaigns.list_campaigns),
     Endpoint("GET", "/api/camp/get.json", campaigns.CampaignId, read=campaigns.get_campaign),
+    Endpoint("GET", "/api/camp/link.json", campaigns.CampaignId, read=campaigns.get_link),
+    Endpoint("POST", "/api/camp/add.json", campaigns.NewCampaign, write=campaigns.add_campaign),
+    Endpoint("POST", "/api/camp/edit.json", campaigns.Edit, write=campaigns.edit_campaign),
+    Endpoint("POST", "/api/camp/pause.json", campaigns.CampaignId, write=campaigns.pause_campaign),
+    Endpoint("POST", "/api/camp/resume.json", campaigns.CampaignId, write=campaigns.resume_campaign),
+    Endpoint("POST", "/api/camp/del.json", campaigns.CampaignId, write=campaigns.delete_campaign),
     Endpoint("GET", "/api/leads/list.json", leads.Wanted, read=leads.list_leads),
     Endpoint("GET", "/api/notices/list.json", Page, read=notices.list_notices),
     Endpoint("GET", "/api/transfer/token.json", Params, read=transfers.get_token),
@@ -75,7 +87,7 @@ class Lifespan:
                 await task
 
 
-def create_app(database_url: str, amqp_url: str, *, deadline_s: float) -> falcon.asgi.App[Any, Any]:
+def create_app(database_url: str, amqp_url: str, sealer: Sealer, *, deadline_s: float) -> falcon.asgi.App[Any, Any]:
     """The whole application of one gateway process."""
     db = engine(database_url, name="gateway", connections=THREADS)
     executor = ThreadPoolExecutor(THREADS, thread_name_prefix="database")
@@ -87,6 +99,7 @@ def create_app(database_url: str, amqp_url: str, *, deadline_s: float) -> falcon
         db=db,
         executor=executor,
         intake=Intake(command_db, command_executor, waiters, waker, deadline_s=deadline_s),
+        connections=Connections(command_db, command_executor, waiters, waker, sealer, deadline_s=deadline_s),
         callers=make_callers(command_db, command_executor),
     )
     app: falcon.asgi.App[Any, Any] = falcon.asgi.App(request_type=Request, middleware=[Lifespan(listener, waker)])

@@ -16,6 +16,7 @@ from sqlalchemy import exc as sqlalchemy_errors
 from services.gateway import identity, params
 from services.gateway.answers import ApiError, Code, Reply, encode_error, encode_reply, invalid
 from services.gateway.batches import Batch
+from services.gateway.connections import Connections
 from services.gateway.intake import Intake
 from shared.db import accounts
 from shared.db.accounts import Caller
@@ -34,6 +35,7 @@ class Gateway:
     db: Engine
     executor: ThreadPoolExecutor
     intake: Intake
+    connections: Connections
     callers: Batch[int, Caller | None]
 
 

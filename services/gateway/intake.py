@@ -16,7 +16,7 @@ from shared.db import commands
 from shared.db.commands import NewCommand, Standing
 from shared.db.connect import raw, reading
 from shared.failpoints import failpoint
-from shared.messages import Outcome, State
+from shared.messages import OUTBOX_CHANNEL, Outcome, State
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ class Intake:
                 with self._waiters.register(command.id) as future:
                     met = await self._accept(command)
                     if met is None:
-                        self._waker.poke()
+                        self._waker.poke(OUTBOX_CHANNEL)
                         failpoint("gateway.accepted")
                         return command.id, await self._wait(command, command, future)
                     if isinstance(met, Standing):

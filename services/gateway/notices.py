@@ -10,7 +10,7 @@ from shared.domain.notices import NoticeKind, text
 
 
 def list_notices(tx: Connection, caller: Caller, page: Page) -> Reply:
-    """The account's notices, newest first, in the owner's language."""
+    """The account's notices, newest first, in the owner's language; `delivered` is when the service bot brought one, if it did."""
     rows, total = notices.get_notices(tx, caller.id, limit=page.limit, offset=page.offset)
     data = [
         {
@@ -18,6 +18,7 @@ def list_notices(tx: Connection, caller: Caller, page: Page) -> Reply:
             "kind": row["kind"],
             "text": text(NoticeKind(row["kind"]), row["params"], caller.lang),
             "time": date(row["created"]),
+            "delivered": date(row["delivered"]),
         }
         for row in rows
     ]

@@ -1,4 +1,4 @@
-"""Outcomes on their way back: the ledger's commit tells every gateway, and each wakes the requests that wait for it."""
+"""Outcomes on their way back: the commit of a ledger or a listener tells every gateway, and each wakes the requests that wait for it."""
 
 import asyncio
 import contextlib
@@ -10,9 +10,9 @@ from uuid import UUID
 import psycopg
 import structlog
 
-from shared.db import commands
+from shared.db import bot_requests, commands
 from shared.db.connect import connect, connect_async
-from shared.messages import OUTBOX_CHANNEL, OUTCOME_CHANNEL, Outcome, decode_outcomes
+from shared.messages import OUTCOME_CHANNEL, Outcome, decode_outcomes
 
 RECONNECT_S: Final = 0.2
 
@@ -94,21 +94,23 @@ class Listener:
 
     def _read(self, ids: list[UUID]) -> list[tuple[UUID, Outcome]]:
         with connect(self._url, name="gateway outcomes") as db:
-            return commands.get_outcomes(db, ids)
+            return [*commands.get_outcomes(db, ids), *bot_requests.get_outcomes(db, ids)]
 
 
 class Waker:
-    """Pokes the relays after commits: one NOTIFY at a time, and one more if something came meanwhile.
+    """Pokes other processes after commits: one NOTIFY at a time, and one more on each channel where something came meanwhile.
 
-    A NOTIFY inside each commit would make all commits wait for each other's flush. A poke that gets lost costs the relay's poll interval.
+    A NOTIFY inside each commit would make all commits wait for each other's flush. A poke that gets lost costs the other's poll interval.
     """
 
     def __init__(self, database_url: str) -> None:
         self._url = database_url
+        self._channels: set[str] = set()
         self._dirty = asyncio.Event()
 
-    def poke(self) -> None:
-        """Have the relays look into the outbox soon."""
+    def poke(self, channel: str) -> None:
+        """Have those who listen there look soon: relays into the outbox, listeners for requests."""
+        self._channels.add(channel)
         self._dirty.set()
 
     async def run(self) -> None:
@@ -120,7 +122,8 @@ class Waker:
                     while True:
                         await self._dirty.wait()
                         self._dirty.clear()
-                        await db.execute(f"NOTIFY {OUTBOX_CHANNEL}")
+                        while self._channels:
+                            await db.execute(f"NOTIFY {self._channels.pop()}")
             except psycopg.Error as error:
                 log.warning("waker_waits", error=type(error).__name__)
                 await asyncio.sleep(RECONNECT_S)

@@ -10,6 +10,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from services.gateway.answers import ApiError, encode_error, invalid
 from services.gateway.app import create_app
 from services.gateway.endpoints import too_large, unknown_function
+from shared.sealing import Sealer
 
 #: Requests under way when the process is told to stop may still end within this.
 GRACE_S: Final = 15
@@ -46,13 +47,13 @@ class Protocol(HttpToolsProtocol):
                 return invalid("body", message)
 
 
-def run(database_url: str, amqp_url: str, *, host: str, port: int, deadline_s: float) -> None:
+def run(database_url: str, amqp_url: str, sealer: Sealer, *, host: str, port: int, deadline_s: float) -> None:
     """Serve until SIGTERM or SIGINT.
 
     The access log is off: it would hold the query, and so the key.
     """
     uvicorn.run(
-        create_app(database_url, amqp_url, deadline_s=deadline_s),
+        create_app(database_url, amqp_url, sealer, deadline_s=deadline_s),
         host=host,
         port=port,
         loop="uvloop",

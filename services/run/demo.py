@@ -15,7 +15,7 @@ from typing import Final
 from sqlalchemy import Connection, Engine
 
 from services.run.files import AccountFile, write_private
-from shared.db import accounts, bots, seeds
+from shared.db import accounts, bots, campaigns, seeds
 from shared.db.connect import engine, raw
 from shared.domain import keys
 from shared.domain.campaigns import CODE_ALPHABET, CODE_LENGTH, CampaignStatus
@@ -228,14 +228,14 @@ def _fits(tx: Connection, demo: Demo) -> bool:
 def _describe(db: Engine, key: _Key) -> AccountFile:
     with db.begin() as tx:
         owned, _ = bots.get_bots(tx, key.account, limit=ROWS_MAX, offset=0)
-        campaigns, _ = bots.get_campaigns(tx, key.account, limit=ROWS_MAX, offset=0)
+        running, _ = campaigns.get_campaigns(tx, key.account, limit=ROWS_MAX, offset=0)
         return AccountFile(
             name=key.name,
             id=key.account,
             key=key.key,
             transfer_token=accounts.get_transfer_token(tx, key.account),
             bots=[bot["id"] for bot in owned if bot["disconnected"] is None],
-            campaigns=[campaign["id"] for campaign in campaigns],
+            campaigns=[campaign["id"] for campaign in running],
         )
 
 

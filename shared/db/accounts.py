@@ -67,6 +67,17 @@ def set_plan(tx: Connection, account_id: int, plan: PlanCode, lasts: timedelta |
     return tx.execute(changed).rowcount == 1
 
 
+_LOCK: Final = select(account.c.id).where(account.c.id == bindparam("account")).with_for_update(key_share=True)
+
+
+def lock(tx: Connection, account_id: int) -> None:
+    """Hold the account, as whatever changes an owner or a slot must do first; facts are read in the next statement.
+
+    Who meets the holder waits, for at most the lock timeout.
+    """
+    tx.execute(_LOCK, {"account": account_id}).one()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
     """An account as the operator sees it: no key, no token."""

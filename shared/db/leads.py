@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, FromClause, func, literal, select, true
+from sqlalchemy import ColumnElement, Connection, FromClause, func, insert, literal, select, true
 from sqlalchemy.sql.selectable import LateralFromClause
 
-from shared.db.schema import campaign, current_counter, current_lead, lead
+from shared.db.schema import campaign, current_counter, current_lead, lead, lead_counter
 from shared.domain.leads import LeadStatus
 
 _STATUS_COUNTERS: Final = {
@@ -84,3 +84,8 @@ def _count_by_counters(tx: Connection, account_id: int, wanted: LeadFilter) -> i
 def _count(tx: Connection, account_id: int, wanted: LeadFilter) -> int:
     conditions = [*wanted.of_campaign(account_id, current_lead, "campaign_id"), *wanted.of_lead(current_lead)]
     return int(tx.execute(select(func.count()).select_from(current_lead).where(*conditions)).scalar_one())
+
+
+def add_counter(tx: Connection, campaign_id: int) -> None:
+    """A new campaign's totals, all zero."""
+    tx.execute(insert(lead_counter).values(campaign_id=campaign_id, epoch=0))

@@ -43,3 +43,12 @@ def build(username: str, code: str, click: str = "") -> str:
     if parse(payload) != StartPayload(code=code, click=click):
         raise ValueError(f"not a start payload: {payload!r}")
     return f"https://t.me/{username}?start={payload}"
+
+
+def template(username: str, code: str) -> str:
+    """The link with `{click}` where the tracker is to put its click.
+
+    Raises:
+        ValueError: as `build`.
+    """
+    return f"{build(username, code)}-{{click}}"

@@ -24,14 +24,16 @@ from tests.world import Account, World
 
 #: Every code the product description names for the endpoints there are, and the HTTP status it comes with.
 STATUS_OF: Final[Mapping[str, int]] = {
-    **dict.fromkeys(("func", "key", "ban", "unpaid", "invalid", "notfound", "db", "self", "limit", "nobot", "exists"), 200),
+    **dict.fromkeys(
+        ("func", "key", "ban", "unpaid", "invalid", "notfound", "db", "self", "limit", "nobot", "exists", "token", "webhook"), 200
+    ),
     "large": 413,
     "rate": 429,
     "busy": 503,
 }
 
 #: Codes that blame a parameter, and so name it.
-WITH_FIELD: Final = {"invalid", "notfound", "self", "limit", "nobot", "exists"}
+WITH_FIELD: Final = {"invalid", "notfound", "self", "limit", "nobot", "exists", "token", "webhook"}
 
 DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}", re.ASCII)
 

@@ -313,6 +313,16 @@ def test_the_leads_of_an_epoch_that_ended_count_nowhere(home: House) -> None:
     assert (listed["starts"], listed["confirms"], listed["unsubs"]) == (0, 0, 0)
 
 
+def chatty(home: House, account: Account) -> int:
+    """The account's first bot."""
+    return home.one("SELECT min(id) FROM bot WHERE account_id = %s", account.id)
+
+
+def of(home: House, account: Account, path: str) -> dict[str, object]:
+    """What a list is of, if it is of one thing."""
+    return {"bot": chatty(home, account)} if path == "bots/chats" else {}
+
+
 @pytest.fixture(scope="module")
 def crowded(home: House) -> Account:
     """An account with 205 of everything that is listed."""
@@ -320,6 +330,10 @@ def crowded(home: House) -> Account:
     chat = home.world.chat()
     for number in range(205):
         home.world.campaign(ann, home.world.bot(ann, chat), chat, leads=1 if number else 205)
+    home.db.execute("INSERT INTO chat (tg_id, type, title) SELECT -5000 - n, 'channel', 'Free ' || n FROM generate_series(1, 205) n")
+    home.db.execute(
+        "INSERT INTO bot_chat (bot_id, chat_id, admin) SELECT %s, id, true FROM chat WHERE title LIKE 'Free %%'", [chatty(home, ann)]
+    )
     home.db.execute(
         """INSERT INTO notice (account_id, kind, params) SELECT %s, 'transfer_sent', '{"object": "bot", "title": "@b", "campaigns": 0,
            "leads": 0, "keep": 1, "own": 0, "global": 0, "other": "Ben"}' FROM generate_series(1, 205)""",
@@ -334,7 +348,7 @@ def crowded(home: House) -> Account:
     return ann
 
 
-TOTALS: Final = {"bots/list": 205, "camp/list": 205, "leads/list": 409, "notices/list": 205, "transfer/list": 205}
+TOTALS: Final = {"bots/list": 205, "bots/chats": 205, "camp/list": 205, "leads/list": 409, "notices/list": 205, "transfer/list": 205}
 
 
 def test_every_list_is_covered_here() -> None:
@@ -344,23 +358,25 @@ def test_every_list_is_covered_here() -> None:
 
 @pytest.mark.parametrize("path", TOTALS)
 def test_a_page_is_50_rows_at_most_200_and_has_the_total_beside_it(home: House, crowded: Account, path: str) -> None:
-    usual = read(home, crowded, path)
-    most = read(home, crowded, path, limit=1000)
+    thing = of(home, crowded, path)
+    usual = read(home, crowded, path, **thing)
+    most = read(home, crowded, path, **thing, limit=1000)
     assert list(usual) == ["status", "data", "total"]
     assert (len(usual["data"]), len(most["data"])) == (50, 200)
-    assert most == read(home, crowded, path, limit=200)
+    assert most == read(home, crowded, path, **thing, limit=200)
     assert usual["data"] == most["data"][:50]
     assert usual["total"] == most["total"] == TOTALS[path]
 
 
 @pytest.mark.parametrize("path", TOTALS)
 def test_pages_join_without_gap_or_overlap(home: House, crowded: Account, path: str) -> None:
-    whole = read(home, crowded, path, limit=200)["data"]
-    parts = [read(home, crowded, path, limit=67, offset=offset)["data"] for offset in (0, 67, 134)]
+    thing = of(home, crowded, path)
+    whole = read(home, crowded, path, **thing, limit=200)["data"]
+    parts = [read(home, crowded, path, **thing, limit=67, offset=offset)["data"] for offset in (0, 67, 134)]
     assert [row for part in parts for row in part][:200] == whole
-    last = read(home, crowded, path, limit=200, offset=TOTALS[path] - 1)
+    last = read(home, crowded, path, **thing, limit=200, offset=TOTALS[path] - 1)
     assert (len(last["data"]), last["total"]) == (1, TOTALS[path])
-    assert read(home, crowded, path, offset=TOTALS[path]) == {"status": "ok", "data": [], "total": TOTALS[path]}
+    assert read(home, crowded, path, **thing, offset=TOTALS[path]) == {"status": "ok", "data": [], "total": TOTALS[path]}
 
 
 @pytest.mark.parametrize("path", ["leads/list", "notices/list"])
@@ -387,7 +403,7 @@ def every_value(read: object) -> Iterator[object]:
 
 @pytest.mark.parametrize("path", [*TOTALS, "profile/info", "tariff/list", "transfer/token"])
 def test_text_is_never_null_money_is_whole_and_dates_have_one_form(home: House, crowded: Account, path: str) -> None:
-    for value in every_value(read(home, crowded, path)):
+    for value in every_value(read(home, crowded, path, **of(home, crowded, path))):
         assert isinstance(value, str | int)
         assert not isinstance(value, bool), "flags are 0 or 1"
         if isinstance(value, str) and re.match(r"\d{4}-\d\d-\d\d", value):
@@ -460,8 +476,8 @@ def test_notices_are_in_the_language_of_their_owner(home: House, lang: Language,
 
     (row,) = read(home, ben, "notices/list")["data"]
 
-    assert list(row) == ["id", "kind", "text", "time"]
-    assert (row["kind"], row["time"]) == ("transfer_received", "2026-04-01 00:00:00")
+    assert list(row) == ["id", "kind", "text", "time", "delivered"]
+    assert (row["kind"], row["time"], row["delivered"]) == ("transfer_received", "2026-04-01 00:00:00", "0000-00-00 00:00:00")
     assert row["text"].startswith(expected)
 
 

@@ -9,10 +9,12 @@ from uuid import UUID
 import pytest
 
 from services.gateway.app import ENDPOINTS
+from shared.db.schema import POSTBACKS
 from shared.domain.campaigns import CampaignStatus
 from shared.local import Services
 from tests.api import Answer
 from tests.flow.test_api_envelope import House, check, error, house
+from tests.flow.test_api_input import names
 from tests.world import Account
 
 
@@ -66,6 +68,16 @@ def ben(home: House, ann: Busy) -> Busy:
 THINGS: Final = {
     ("GET", "camp/get", "id"): "campaign",
     ("GET", "camp/get", "camp"): "campaign",
+    ("GET", "bots/chats", "id"): "bot",
+    ("GET", "bots/chats", "bot"): "bot",
+    ("POST", "bots/del", "id"): "bot",
+    ("POST", "bots/del", "bot"): "bot",
+    ("POST", "bots/moved", "id"): "bot",
+    ("POST", "bots/moved", "bot"): "bot",
+    ("GET", "camp/link", "id"): "campaign",
+    ("GET", "camp/link", "camp"): "campaign",
+    ("POST", "camp/add", "bot"): "bot",
+    **{("POST", f"camp/{what}", name): "campaign" for what in ("edit", "pause", "resume", "del") for name in ("id", "camp")},
     ("GET", "leads/list", "campaign"): "campaign",
     ("GET", "leads/list", "after"): "lead",
     ("GET", "transfer/preview", "bot"): "bot",
@@ -76,13 +88,24 @@ THINGS: Final = {
 }
 
 #: Parameters that name no thing of an account's. A token is an address: it is there to be looked up by others.
-NO_THINGS: Final = {"token", "leads", "limit", "offset", "status", "start_from", "start_to"}
+NO_THINGS: Final = {
+    *("token", "leads", "limit", "offset", "status", "start_from", "start_to"),
+    *("chat", "answer", "welcome", "media", "button_text", "button_url", *POSTBACKS, "unsub_window"),
+}
+
+#: A campaign's bot cannot be changed: every other one is refused in the same way. See `test_api_campaigns.py`.
+UNCHANGEABLE: Final = {("POST", "camp/edit", "bot")}
 
 
 def test_every_parameter_that_names_a_thing_is_covered_here() -> None:
-    named = {(method, path, {"camp": "id"}.get(name, name) if path == "camp/get" else name) for method, path, name in THINGS}
-    fields = {(e.method, e.path[len("/api/") : -len(".json")], name) for e in ENDPOINTS for name in e.model.model_fields}
-    assert named == {field for field in fields if field[2] not in NO_THINGS}
+    fields = {
+        (e.method, e.path[len("/api/") : -len(".json")], wire)
+        for e in ENDPOINTS
+        for name, info in e.model.model_fields.items()
+        if name not in NO_THINGS
+        for wire in names(info, name)
+    }
+    assert set(THINGS) == fields - UNCHANGEABLE
 
 
 def ask(home: House, who: Account, method: str, path: str, fields: dict[str, object], *, in_query: bool) -> Answer:
@@ -99,12 +122,18 @@ def shown(answer: Answer) -> tuple[int, dict[str, str], bytes]:
     return answer.status, {n: v for n, v in answer.headers.items() if n not in {"date", "gatepost-transfer"}}, answer.body
 
 
+#: Good values for what else an endpoint wants.
+REST: Final[dict[str, object]] = {"leads": 1, "chat": -1, "welcome": "Hi", "answer": 1}
+
+
 @pytest.mark.parametrize("in_query", [False, True], ids=["bearer", "query"])
 @pytest.mark.parametrize(("method", "path", "name"), THINGS, ids=str)
 def test_a_foreign_thing_and_an_absent_one_look_the_same(
     home: House, ann: Busy, ben: Busy, method: str, path: str, name: str, in_query: bool
 ) -> None:
-    rest: dict[str, object] = {"token": ann.account.token, "leads": 1} if path.startswith("transfer/") and name != "transfer" else {}
+    (endpoint,) = (e for e in ENDPOINTS if (e.method, e.path) == (method, f"/api/{path}.json"))
+    rest = {n: REST[n] for n, info in endpoint.model.model_fields.items() if info.is_required() and n in REST}
+    rest |= {"token": ann.account.token} if "token" in endpoint.model.model_fields else {}
     foreign = getattr(ben, THINGS[method, path, name])
     absent: object = str(UUID(int=7)) if name == "transfer" else 2**62
     own = getattr(ann, THINGS[method, path, name])
@@ -152,7 +181,8 @@ def everything(home: House, account: Account, **things: object) -> dict[str, byt
     for endpoint in ENDPOINTS:
         if endpoint.method == "GET":
             path = endpoint.path[len("/api/") : -len(".json")]
-            wanted = {name: value for name, value in things.items() if name in endpoint.model.model_fields}
+            named = {**things, "id": things["bot"]} if path.startswith("bots/") else things
+            wanted = {name: value for name, value in named.items() if name in endpoint.model.model_fields}
             for query in [{}, wanted, *({name: value} for name, value in wanted.items())]:
                 bodies[f"{path} {sorted(query)}"] = check(home.api.get(path, account.key, **query)).body
     return bodies
@@ -182,7 +212,8 @@ def test_the_former_owner_sees_nothing_but_the_entry_in_the_history(home: House,
         p: b for p, b in absent.items() if "transfer'" not in p
     }
     told = {path for path, body in after.items() if code.encode() in body or f"Chat of {kind} {leads}".encode() in body}
-    assert {path.split(maxsplit=1)[0] for path in told} <= {"transfer/list", "transfer/status", "notices/list"}
+    seen_by_bot = {"bots/chats"} if kind == "camp" else set()  # the bot is still the sender's, and an administrator there
+    assert {path.split(maxsplit=1)[0] for path in told} <= {"transfer/list", "transfer/status", "notices/list", *seen_by_bot}
     assert all(f'"id":{lead}'.encode() not in body for body in after.values())
     assert check(home.api.get("transfer/list", sender.key)).json["total"] == 1
 
