@@ -10,6 +10,7 @@ PAYLOAD_LENGTH_MAX: Final = 64
 _PAYLOAD: Final = re.compile(r"[A-Za-z0-9_-]*")
 _CODE: Final = re.compile(r"[a-z0-9]{6,10}")
 _USERNAME: Final = re.compile(r"[A-Za-z0-9_]{1,32}")
+_LINK: Final = re.compile(r"link-([0-9A-Za-z]{1,59})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,3 +53,20 @@ def template(username: str, code: str) -> str:
         ValueError: as `build`.
     """
     return f"{build(username, code)}-{{click}}"
+
+
+def build_link(username: str, code: str) -> str:
+    """The link that makes whoever opens it at the service bot the owner to whom an account's notices go.
+
+    Raises:
+        ValueError: a bot that cannot be.
+    """
+    if not _USERNAME.fullmatch(username):
+        raise ValueError(f"not a bot's user name: {username!r}")
+    return f"https://t.me/{username}?start=link-{code}"
+
+
+def parse_link(payload: str) -> str:
+    """The one-time code that a start of the service bot carries; "" if it carries none."""
+    link = _LINK.fullmatch(payload)
+    return link[1] if link else ""

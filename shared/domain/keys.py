@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 TRANSFER_TOKEN_LENGTH = 22  # 131 bits: a token can be looked up by anybody, so it must not be guessable
+LINK_CODE_LENGTH = 22
 _PREFIX = "gp_"
 _SECRET_LENGTH = 30
 _CHECKSUM_LENGTH = 6
@@ -40,6 +41,11 @@ def new_key(choice: Choice) -> str:
 def new_transfer_token(choice: Choice) -> str:
     """A fresh transfer token: 22 letters or digits (public API)."""
     return "".join(choice(ALPHABET) for _ in range(TRANSFER_TOKEN_LENGTH))
+
+
+def new_link_code(choice: Choice) -> str:
+    """A fresh one-time code that links an account's owner."""
+    return "".join(choice(ALPHABET) for _ in range(LINK_CODE_LENGTH))
 
 
 def parse_credential(text: str) -> Credential | None:

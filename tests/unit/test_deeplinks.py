@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.deeplinks import PAYLOAD_LENGTH_MAX, StartPayload, build, parse
+from shared.domain.deeplinks import PAYLOAD_LENGTH_MAX, StartPayload, build, build_link, parse, parse_link
 
 CODES = st.text(alphabet=string.ascii_lowercase + string.digits, min_size=6, max_size=10)
 CLICKS = st.text(alphabet=string.ascii_letters + string.digits + "_-", max_size=53)
@@ -97,3 +97,14 @@ def test_no_text_is_too_much_for_the_parser(payload: str) -> None:
 def test_what_would_not_arrive_is_no_link(username: str, code: str, click: str) -> None:
     with pytest.raises(ValueError, match=r"^not a "):
         build(username, code, click)
+
+
+def test_a_link_to_the_service_bot_carries_its_code() -> None:
+    link = build_link("gatepost_bot", "a1B2")
+    assert link == "https://t.me/gatepost_bot?start=link-a1B2"
+    assert parse_link(link.partition("=")[2]) == "a1B2"
+
+
+@pytest.mark.parametrize("payload", ["", "link", "link-", "link-a-b", "xlink-a", "link-a ", "LINK-a"])
+def test_other_starts_of_the_service_bot_carry_none(payload: str) -> None:
+    assert parse_link(payload) == ""
