@@ -1,7 +1,7 @@
 """`python -m tests.chaos [PART]`: kill, stop and wipe things under load, and judge what the clients saw.
 
-Parts: `transfers`, and `telegram` (tests/chaos/telegram); without one, all. The seed gives the schedule of faults and what the clients
-ask for; the same seed is the same run, as far as processes let it be.
+Parts: `transfers`; `telegram`, listeners and ingest workers; `fire`, transfers while events come. Without one, all. The seed gives the
+schedule of faults and what clients and people do; the same seed is the same run, as far as processes let it be.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from shared.local import services
 from tests.chaos.faults import POINTS, Blow, Deed
 from tests.chaos.prove import prove
 from tests.chaos.show import Script, run, show
+from tests.chaos.telegram import fire
 from tests.chaos.telegram import show as telegram
 
 STATE: Final = Path(__file__).parents[2] / ".cache" / "chaos"
@@ -59,7 +60,15 @@ def _telegram(options: argparse.Namespace, seed: int) -> bool:
     return report.passed
 
 
-PARTS: Final = {"transfers": _transfers, "telegram": _telegram}
+def _fire(options: argparse.Namespace, seed: int) -> bool:
+    script = fire.short_script(seed) if options.short else fire.full_script(seed)
+    with services(options.state, print) as running:
+        report = fire.run(script, running, options.state / "fire")
+    fire.show(report)
+    return report.passed
+
+
+PARTS: Final = {"transfers": _transfers, "telegram": _telegram, "fire": _fire}
 
 
 def short_script(seed: int) -> Script:

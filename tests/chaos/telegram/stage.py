@@ -31,12 +31,16 @@ DATABASE: Final = "chaos_telegram"
 LISTENERS: Final = 2
 SWEEP_S: Final = 2.0
 
-#: Seconds of a lease, and between two looks for what no push has told. Both are half a minute and minutes in earnest.
-LEASE_S: Final = 2.0
-CATCH_UP_S: Final = 3.0
-
-#: A listener with these.
-LISTENER: Final = ("listener", "--lease", str(LEASE_S), "--catch-up", str(CATCH_UP_S))
+#: Half a minute, five seconds and five minutes in earnest: a lease, its renewal, the wait after another's, and the questions for what no
+#: push has told.
+LEASE_S, RENEW_S, TAKE_OVER_S, CATCH_UP_S = 3.0, 0.6, 1.0, 3.0
+LISTENER: Final = (
+    "listener",
+    *("--lease", str(LEASE_S)),
+    *("--renew", str(RENEW_S)),
+    *("--take-over", str(TAKE_OVER_S)),
+    *("--catch-up", str(CATCH_UP_S)),
+)
 
 #: How far away the database is.
 DELAY_MS: Final = 2.0
