@@ -90,6 +90,56 @@ def ledger(database_url: DatabaseUrl, amqp_url: AmqpUrl) -> None:
 
 
 @app.command()
+def listener(
+    database_url: DatabaseUrl,
+    secret_keys: SecretKeys,
+    *,
+    mode: Annotated[
+        Literal["production", "demo", "test"], typer.Option(envvar="GATEPOST_MODE", help="What Telegram's servers may be replaced in.")
+    ] = "production",
+    api_id: Annotated[int | None, typer.Option(envvar="GATEPOST_TELEGRAM_API_ID", help="From my.telegram.org.", min=1)] = None,
+    api_hash: Annotated[str | None, typer.Option(envvar="GATEPOST_TELEGRAM_API_HASH", help="Goes with the id.")] = None,
+    telegram_server: Annotated[
+        str | None, typer.Option(envvar="GATEPOST_TELEGRAM_SERVER", help="In Telegram's place in a demo or a test, as dc@host:port.")
+    ] = None,
+    telegram_server_key: Annotated[
+        Path | None, typer.Option(envvar="GATEPOST_TELEGRAM_SERVER_KEY", help="Its public RSA key, in PEM.")
+    ] = None,
+    service_bot: Annotated[
+        str | None, typer.Option(envvar="GATEPOST_SERVICE_BOT_TOKEN", help="The bot that delivers notices to accounts' owners.")
+    ] = None,
+    media: Annotated[Path | None, typer.Option(envvar="GATEPOST_MEDIA", help="Folder for photos and videos of welcome messages.")] = None,
+    capacity: Annotated[int, typer.Option(help="Bots that this process may have.", min=1)] = 2_000,
+    lease: Annotated[float, typer.Option(help="Seconds for which its bots stay its own when it says nothing.", min=1)] = 30.0,
+    renew: Annotated[float, typer.Option(help="Seconds between two renewals of the lease.", min=0.1)] = 5.0,
+    take_over: Annotated[float, typer.Option(help="Seconds after another's lease before its bots are taken.", min=0.1)] = 5.0,
+    catch_up: Annotated[float, typer.Option(help="Seconds between two questions to Telegram for what a bot has missed.", min=0.1)] = 300.0,
+) -> None:
+    """Hold bots' connections to Telegram: take in what they see, and send what they have to say."""
+    from services.ingest import listener as process
+    from services.ingest.leases import Terms
+    from services.ingest.telegram import NoTelegram, configure
+
+    _log_as("listener")
+    try:
+        telegram = configure(api_id=api_id, api_hash=api_hash, server=telegram_server, server_key=telegram_server_key, mode=mode)
+    except NoTelegram as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(1) from None
+    process.run(
+        process.Settings(
+            database_url=database_url,
+            telegram=telegram,
+            sealer=_sealer(secret_keys),
+            service_bot_token=service_bot,
+            media=media,
+            catch_up_s=catch_up,
+            terms=Terms(lease_s=lease, renew_s=renew, take_over_s=take_over, capacity=capacity),
+        )
+    )
+
+
+@app.command()
 def healthy(
     role: Annotated[Literal["relay", "ledger"], typer.Argument(help="What the process is.")],
     database_url: DatabaseUrl,

@@ -36,11 +36,14 @@ class Telegram:
     api_hash: str
     server: tuple[int, str, int] | None = None
 
-    def new_client(self, session: Any, **options: Any) -> Any:
-        """A Telethon client, not connected. A session without an auth key begins at `server` if there is one."""
-        if self.server and not session.auth_key:
+    def new_client(self, session: Any, kind: type[Any] = TelegramClient, **options: Any) -> Any:
+        """A Telethon client, not connected. A session without an auth key begins at `server` if there is one.
+
+        One that has a key of that data centre finds it there, too, wherever it was when the key was agreed.
+        """
+        if self.server and (not session.auth_key or session.dc_id == self.server[0]):
             session.set_dc(*self.server)
-        return TelegramClient(session, self.api_id, self.api_hash, **{**PATIENCE, **options})
+        return kind(session, self.api_id, self.api_hash, **{**PATIENCE, **options})
 
 
 def configure(*, api_id: int | None, api_hash: str | None, server: str | None, server_key: Path | None, mode: str) -> Telegram:
