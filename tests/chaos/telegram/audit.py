@@ -97,8 +97,8 @@ def came(db: Raw, campaign: int, chat: int, *, bot: int | None = None) -> Came:
     """What came of a campaign and its chat, in the epoch that counts; of the chat's journal, what one bot saw if it is named."""
     postbacks: dict[int, list[Postback]] = {}
     for lead, status, click, at, state, rule, correction in db.execute(
-        """SELECT lead_id, status, click, d.at, state, rule, correction FROM delivery d JOIN campaign c ON c.id = d.campaign_id
-           WHERE campaign_id = %s AND epoch = lead_epoch ORDER BY d.id""",
+        """SELECT d.lead_id, d.status, d.click, d.at, d.state, d.rule, d.correction
+           FROM delivery d JOIN campaign c ON c.id = d.campaign_id WHERE c.id = %s AND d.epoch = c.lead_epoch ORDER BY d.id""",
         (campaign,),
     ):
         postbacks.setdefault(lead, []).append(
