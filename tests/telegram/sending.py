@@ -65,6 +65,9 @@ def send_media(call: Call) -> Any:
 def accept(call: Call, peer: Any, media: Any) -> Any:
     """Take the message, unless its random id has been taken before. It counts in the bot's own sequence, as Telegram's do."""
     request, bot = call.request, call.bot
+    for entity in request.entities or []:
+        if isinstance(entity, types.InputMessageEntityMentionName) and entity.user_id.user_id not in call.core.world.people:
+            raise Refusal(400, "ENTITY_MENTION_USER_INVALID")
     if request.random_id in bot.random_ids:
         raise Refusal(500, "RANDOM_ID_DUPLICATE")
     bot.random_ids.add(request.random_id)
