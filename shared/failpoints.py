@@ -13,6 +13,8 @@ from typing import Final, Literal
 FailPoint = Literal[
     "gateway.accepted",  # the command is committed, nobody was told
     "gateway.answering",  # the outcome is known, the answer is not sent
+    "listener.committing",  # events are taken from Telegram, nothing is written
+    "listener.committed",  # events are committed, the client was not told
     "listener.logged_in",  # a bot that is to be connected has logged in, nothing is written
     "relay.claimed",  # outbox rows are under lease, nothing is published
     "relay.published",  # RabbitMQ confirmed, the rows are not deleted
@@ -21,6 +23,10 @@ FailPoint = Literal[
     "ledger.locked",  # everything is locked and read, nothing is written
     "ledger.written",  # everything is written, nothing is committed
     "ledger.committed",  # committed, the message is not acknowledged
+    "ingest.taken",  # a message arrived, nothing is locked
+    "ingest.locked",  # everything is locked and read, nothing is written
+    "ingest.written",  # everything is written, nothing is committed
+    "ingest.committed",  # committed, nobody was woken, the message is not acknowledged
     "sending.accepted",  # Telegram has the message, its row is not deleted
 ]
 

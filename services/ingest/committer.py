@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
+from uuid import UUID
 
 import psycopg
 import structlog
@@ -11,8 +12,9 @@ import structlog
 from services.ingest.database import Database
 from services.ingest.lease import Lease
 from shared.db import inbox
-from shared.db.connect import EXPECTED
+from shared.db.connect import EXPECTED, Raw
 from shared.db.inbox import Checkpoint
+from shared.failpoints import failpoint
 
 #: Bots whose checkpoints one statement takes.
 BATCH_BOTS_MAX: Final = 100
@@ -98,7 +100,7 @@ class Committer:
         tries = 0
         while not self._lease.over:
             try:
-                return await self._db.run(inbox.store, self._lease.listener, checkpoints)
+                return await self._db.run(_store, self._lease.listener, checkpoints)
             except EXPECTED as error:
                 log.warning("checkpoint_waits", bots=len(checkpoints), error=type(error).__name__)
                 await asyncio.sleep(AWAY_S[min(tries, 1)])
@@ -110,6 +112,13 @@ class Committer:
             await self._db.run(inbox.announce, bots)
         except psycopg.OperationalError as error:
             log.warning("announcement_left_to_the_sweep", bots=len(bots), error=type(error).__name__)
+
+
+def _store(db: Raw, listener: UUID, checkpoints: Sequence[Checkpoint]) -> inbox.Stored:
+    failpoint("listener.committing")
+    stored = inbox.store(db, listener, checkpoints)
+    failpoint("listener.committed")
+    return stored
 
 
 def _tell(one: _Waiting, error: Exception | None) -> None:

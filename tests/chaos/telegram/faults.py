@@ -16,7 +16,7 @@ from tests.chaos.telegram.stage import Slot, Stage, ports_to
 from tests.stack import eventually
 
 #: Where a listener is killed: around the commit of what came, and around the record of what was sent.
-POINTS: Final[Sequence[FailPoint]] = ()
+POINTS: Final[Sequence[FailPoint]] = ("listener.committing", "listener.committed", "sending.accepted")
 
 #: A point must be reached within this.
 REACHED_S: Final = 30.0
@@ -85,9 +85,9 @@ class Hands:
     def stop_politely(self) -> None:
         """Ask it to end, as an update does; what it had is handed over."""
         slot = self._holder()
-        process = slot.process
-        process.send(signal.SIGTERM)
-        assert process.popen.wait(TAKEN_OVER_S) == 0, f"{slot.name} did not end well: {process.log}"
+        slot.asked_to_end = True
+        slot.process.send(signal.SIGTERM)
+        assert slot.process.popen.wait(TAKEN_OVER_S) == 0, f"{slot.name} did not end well: {slot.process.log}"
 
     def freeze(self) -> None:
         """Stop a listener until another has its bots, and let it go on. The server hangs up on it meanwhile."""

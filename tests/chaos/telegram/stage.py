@@ -62,8 +62,10 @@ class Slot:
     stack: Stack
     command: tuple[str, ...]
     process: Process = field(init=False)
+    asked_to_end: bool = False
 
     def start(self) -> None:
+        self.asked_to_end = False
         self.process = self.stack.start(*self.command)
 
 
@@ -96,7 +98,7 @@ class Stage:
         while not self._closed.wait(WATCH_S):
             for slot in self.slots:
                 if not slot.process.alive:
-                    if slot.process.popen.returncode != -signal.SIGKILL:
+                    if slot.process.popen.returncode != (0 if slot.asked_to_end else -signal.SIGKILL):
                         self.deaths.append(f"{slot.name} ended by itself with {slot.process.popen.returncode}; {slot.process.log}")
                     slot.start()
             if self._stock is not None and self._stock.poll() is not None:
