@@ -35,6 +35,8 @@ EPOCH_READERS: Final = {
     "0001_spine.py",
     "0002_telegram.py",
     "ingest.py",
+    "ingested.py",
+    "chats.py",
 }
 
 

@@ -3,24 +3,18 @@
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import Sequence
 from uuid import UUID
 
-import psycopg
 import structlog
-from psycopg.pq import TransactionStatus
 
 from services.ledger import purge, transfers
 from shared.broker import worker
 from shared.broker.rabbitmq import was_redelivered
 from shared.db import commands
-from shared.db.connect import PLANNED_ONCE, SESSION_LIMITS, Raw, connect
+from shared.db.connect import PLANNED_ONCE, SESSION_LIMITS, Raw
 from shared.failpoints import failpoint
 from shared.messages import Wake, parse_purge_key
-
-#: Between two tries to reach a database that is away.
-RECONNECT_S: Final = 0.5
 
 log = structlog.get_logger("ledger")
 
@@ -36,8 +30,8 @@ def run(database_url: str, amqp_url: str, *, stop: threading.Event) -> None:
         else:
             _decide(db, keys, name)
 
-    decide = _with_database(database_url, stop, decide_transfers, PLANNED_ONCE)
-    remove = _with_database(database_url, stop, lambda db, keys, _: _purge(db, keys), SESSION_LIMITS)
+    decide = worker.on_database(decide_transfers, database_url, name="ledger", limits=PLANNED_ONCE, stop=stop)
+    remove = worker.on_database(lambda db, keys, _: _purge(db, keys), database_url, name="ledger", limits=SESSION_LIMITS, stop=stop)
     worker.run(amqp_url, {Wake.DECIDE_TRANSFERS: decide, Wake.PURGE_LEADS: remove}, stop)
 
 
@@ -65,33 +59,3 @@ def _decide_carefully(db: Raw, keys: Sequence[str], name: str, owed: list[UUID])
 def _purge(db: Raw, keys: Sequence[str]) -> None:
     for key in keys:
         purge.take_turn(db, *parse_purge_key(key))
-
-
-def _with_database(
-    url: str, stop: threading.Event, work: Callable[[Raw, Sequence[str], bool], None], limits: Mapping[str, int | str]
-) -> worker.Actor:
-    """An actor with a connection of its own, renewed when it breaks.
-
-    While the database is away the message waits with it: there is nothing else to be done, and what was not committed can
-    be done again.
-    """
-    connection: list[Raw] = []
-
-    def actor(keys: Sequence[str], swept: bool) -> None:  # noqa: FBT001  # a wake-up's two arguments
-        while not stop.is_set():
-            try:
-                if not connection or connection[0].closed:
-                    connection[:] = [connect(url, name="ledger", limits=limits)]
-                return work(connection[0], keys, swept)
-            except psycopg.OperationalError as error:
-                log.warning("database_away", error=type(error).__name__)
-                if connection and not connection[0].closed:
-                    connection[0].close()
-                stop.wait(RECONNECT_S)
-            except Exception:
-                if connection and connection[0].info.transaction_status is not TransactionStatus.IDLE:
-                    connection[0].close()
-                raise
-        raise InterruptedError("stopped before the work was done; the sweep finds it")
-
-    return actor

@@ -1,0 +1,79 @@
+"""What waits, applied so that one event that fails or kills its worker harms no other: together, then bot by bot, then one by one."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from services.ingest import apply
+from shared.db import inbox, parked
+from shared.db.connect import EXPECTED, Raw
+
+#: Tries alone before an event is parked.
+ATTEMPTS_MAX: Final = 3
+
+log = structlog.get_logger("ingest")
+
+
+def apply_waiting(db: Raw, bots: Sequence[int]) -> int:
+    """Apply what waits together; the usual way. When that fails each bot has a turn of its own, and then each event.
+
+    Returns how many events were applied.
+
+    Raises:
+        psycopg.OperationalError: the database is away; nothing was applied that was not committed.
+    """
+    try:
+        return apply.take_turn(db, bots)
+    except Exception as error:
+        if db.closed:
+            raise
+        log.warning("turn_failed", bots=len(bots), error=type(error).__name__)
+    if len(bots) > 1:
+        return sum(apply_waiting(db, [bot]) for bot in bots)
+    return apply_alone(db, bots, owed=[])
+
+
+def apply_alone(db: Raw, bots: Sequence[int], owed: list[int]) -> int:
+    """Apply the events of a turn one by one, each in a transaction of its own; the careful way. Returns how many were applied.
+
+    Each try is committed as an attempt before it is made, so that an event which kills its worker is parked after `ATTEMPTS_MAX` deaths
+    and not for ever in front of the others. Only deaths and bugs count: an attempt that ends for another reason is given back, one whose
+    connection was lost by way of `owed`, at the next call.
+
+    Raises:
+        psycopg.OperationalError: the database is away.
+    """
+    while owed:
+        parked.give_attempt_back(db, owed[-1])
+        owed.pop()
+    applied = 0
+    for bot in bots:
+        with parked.held(db, bot) as mine:
+            for event in parked.get_untried(db, bot, share=apply.share(bots)) if mine else ():
+                if parked.count_attempt(db, event, attempts_max=ATTEMPTS_MAX):
+                    owed.append(event)
+                    applied += _try(db, bot, event)
+                    owed.clear()
+    inbox.announce(db, bots)
+    return applied
+
+
+def _try(db: Raw, bot: int, event: int) -> int:
+    """Apply one event; an error that is not the end of the connection ends here. Where nothing came of it the try does not count."""
+    try:
+        applied = apply.take_turn(db, [bot], only=event)
+    except EXPECTED as error:
+        if db.closed:
+            raise
+        log.warning("event_put_off", id=event, error=type(error).__name__)
+        applied = 0
+    except Exception as error:
+        if db.closed:
+            raise
+        log.exception("event_failed", id=event)
+        parked.note_trouble(db, event, f"{type(error).__name__}: {error}")
+        return 0
+    if not applied:
+        parked.give_attempt_back(db, event)
+    return applied

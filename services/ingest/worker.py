@@ -1,0 +1,30 @@
+"""The ingest process: what its actor does with a wake-up."""
+
+import threading
+from collections.abc import Sequence
+
+import structlog
+
+from services.ingest import careful
+from shared.broker import worker
+from shared.broker.rabbitmq import was_redelivered
+from shared.db.connect import PLANNED_ONCE, Raw
+from shared.failpoints import failpoint
+from shared.messages import Wake
+
+log = structlog.get_logger("ingest")
+
+
+def run(database_url: str, amqp_url: str, *, stop: threading.Event) -> None:
+    """Apply what listeners take in until `stop` is set."""
+    owed: list[int] = []  # attempts to give back once the database is there again
+
+    def apply_events(db: Raw, keys: Sequence[str], swept: bool) -> None:  # noqa: FBT001  # a wake-up's two arguments
+        failpoint("ingest.taken")
+        bots = [int(key) for key in keys]
+        again = swept or was_redelivered()
+        applied = careful.apply_alone(db, bots, owed) if again else careful.apply_waiting(db, bots)
+        log.info("events_applied", count=applied, bots=len(bots), careful=again)
+
+    actor = worker.on_database(apply_events, database_url, name="ingest", limits=PLANNED_ONCE, stop=stop)
+    worker.run(amqp_url, {Wake.APPLY_EVENTS: actor}, stop)
