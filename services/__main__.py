@@ -140,6 +140,15 @@ def listener(
 
 
 @app.command()
+def ingest(database_url: DatabaseUrl, amqp_url: AmqpUrl) -> None:
+    """Turn what listeners take in into leads, journal, statistics and postbacks."""
+    from services.ingest import worker
+
+    _log_as("ingest")
+    worker.run(database_url, amqp_url, stop=_stop_on_signals())
+
+
+@app.command()
 def healthy(
     role: Annotated[Literal["relay", "ledger"], typer.Argument(help="What the process is.")],
     database_url: DatabaseUrl,
