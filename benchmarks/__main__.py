@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from benchmarks import campaign, http, ledger, purge, scaling, table
+from benchmarks import campaign, http, ledger, purge, scaling, table, telegram_listener
 from benchmarks.ground import Ground, ground
 from benchmarks.rounds import FULL, QUICK, Effort
 from shared.local import ServiceMissing
@@ -20,6 +20,7 @@ PARTS: Final[Mapping[str, Callable[[Ground, Effort], list[table.Row]]]] = {
     "campaign": campaign.measure,
     "purge": purge.measure,
     "scaling": scaling.measure,
+    "listener": telegram_listener.measure,
 }
 STATE: Final = Path(__file__).parent.parent / ".cache" / "bench"
 
