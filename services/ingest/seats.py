@@ -9,6 +9,7 @@ from shared.db import chats
 from shared.db.connect import Raw
 from shared.db.ingest import tell_listeners
 from shared.db.telegram_schema import SERVICE_BOT
+from shared.domain.deeplinks import parse_link
 from shared.domain.events import ChatType, Event, EventKind
 from shared.domain.seats import follow, likely_type, lost
 
@@ -25,11 +26,11 @@ def take_turn(db: Raw, bots: Sequence[int], *, share: int, only: int | None = No
     if not found:
         return 0
     with db.transaction():
-        starts = {event.payload for event in found.values() if event.kind is EventKind.START}
+        starts = {parse_link(event.payload) for event in found.values() if event.kind is EventKind.START}
         chats.lock(db, codes=starts, bots={event.bot for event in found.values() if event.bot != SERVICE_BOT})
         events = chats.take(db, found)
         in_order = sorted(events.values(), key=lambda event: event.at)
-        linked = [chats.link_owner(db, event.payload, event.subscriber) for event in in_order if event.kind is EventKind.START]
+        linked = [chats.link_owner(db, parse_link(event.payload), event.subscriber) for event in in_order if event.kind is EventKind.START]
         for event in in_order:
             if event.kind is EventKind.MIGRATED:
                 chats.migrate(db, bot=event.bot, group=event.chat, supergroup=event.message, title=event.title)

@@ -6,16 +6,19 @@ which sends it again with the same random id, and Telegram takes it once.
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Protocol
 from uuid import UUID
 
 import structlog
+from telethon import errors
+from telethon.tl.functions.users import GetUsersRequest
+from telethon.tl.types import InputUserSelf
 
 from services.ingest.database import Database
-from services.ingest.speaking import Speaker
+from services.ingest.speaking import Speaker, ask
 from shared.db import sends
 from shared.db.connect import EXPECTED, PLANNED_ONCE
 from shared.db.sends import Due, Hand, Outcome, Verdict
@@ -68,6 +71,8 @@ class Sender:
         self._done: list[Outcome] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._look_at = self._notices_at = 0.0
+        self._introduced = -1
+        """The epoch in which the service bot's name was learned."""
 
     def poke(self, bots: Sequence[int] = ()) -> None:
         """These bots may have something to say; without any, look at all."""
@@ -118,9 +123,7 @@ class Sender:
         await self._record(db)
         await self._look(db)
         for send in await self._take(db):
-            task = asyncio.create_task(self._send(speaker, self._live[send.bot].client, send))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._start(self._send(speaker, self._live[send.bot].client, send))
 
     async def _record(self, db: Database) -> None:
         outcomes, self._done = self._done, []
@@ -141,6 +144,8 @@ class Sender:
         service = self._live.get(SERVICE_BOT)
         if service is not None and now >= self._notices_at:
             self._notices_at = now + NOTICES_S
+            if service.epoch != self._introduced:
+                self._start(self._introduce(db, service))
             await db.run(sends.queue_notices, self._listener, bot=SERVICE_BOT, epoch=service.epoch)
             self._hungry[SERVICE_BOT] = None
         if now >= self._look_at:
@@ -174,6 +179,18 @@ class Sender:
                 hands.append(Hand(bot, live.epoch, share))
                 room -= share
         return hands
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _introduce(self, db: Database, service: Live) -> None:
+        """Keep the service bot's username, which links to it are made of. What fails is done at the next look."""
+        with suppress(OSError, errors.RPCError, *EXPECTED):
+            (me,) = await ask(service.client, GetUsersRequest([InputUserSelf()]))
+            await db.run(sends.put_username, self._listener, bot=SERVICE_BOT, epoch=service.epoch, username=me.username or "")
+            self._introduced = service.epoch
 
     async def _send(self, speaker: Speaker, client: Any, send: Due) -> None:
         outcome = await speaker.say(client, send)

@@ -4,10 +4,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, func, select, update
 
-from shared.db.connect import Raw
 from shared.db.schema import account, notice
 from shared.db.telegram_schema import SERVICE_BOT, bot_session
-from shared.domain.notices import NoticeKind
 
 _NOTICES: Final = (
     select(notice.c.id, notice.c.kind, notice.c.params, notice.c.created, notice.c.delivered)
@@ -33,19 +31,3 @@ def set_link_code(tx: Connection, account_id: int, code: str) -> bool:
 def get_service_username(tx: Connection) -> str:
     """The service bot's username as Telegram said it at its last login; empty if it has never logged in."""
     return tx.execute(select(bot_session.c.username).where(bot_session.c.bot_id == SERVICE_BOT)).scalar_one_or_none() or ""
-
-
-_LINK: Final = """
-    WITH linked AS (
-        UPDATE account SET owner_tg_id = %(subscriber)s, owner_linked = now(), link_code = NULL WHERE link_code = %(code)s RETURNING id
-    )
-    INSERT INTO notice (account_id, kind, params) SELECT id, %(kind)s, '{}' FROM linked
-"""
-
-
-def link_owner(db: Raw, code: str, subscriber: int) -> bool:
-    """Let whoever started the service bot with this code have the account's notices from now on; the first of them says so.
-
-    False if the code is worth nothing: never given, used by somebody who was quicker, or replaced by another.
-    """
-    return db.execute(_LINK, {"code": code, "subscriber": subscriber, "kind": NoticeKind.LINKED}, prepare=True).rowcount == 1

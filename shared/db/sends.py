@@ -193,6 +193,14 @@ _QUEUE_NOTICES = f"""
 """
 
 
+def put_username(db: Raw, listener: UUID, *, bot: int, epoch: int, username: str) -> None:
+    """Keep what Telegram calls the bot, for links to it. Nothing is written for a bot that has another listener by now."""
+    db.execute(
+        "UPDATE bot_session SET username = %s WHERE bot_id = %s AND listener_id = %s AND epoch = %s AND username <> %s",
+        [username, bot, listener, epoch, username],
+    )
+
+
 def find_bots(db: Raw, listener: UUID) -> list[int]:
     """The bots of this listener that have something to say now."""
     return [row[0] for row in db.execute(_FIND, {"listener": listener}, prepare=True)]

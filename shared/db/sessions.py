@@ -239,7 +239,7 @@ def revoke(db: Raw, owner: Owner, tried: bytes, trouble: str) -> bool:
             db.execute("UPDATE bot SET token_revoked = true WHERE id = %s", [owner.bot])
             db.execute(
                 "INSERT INTO notice (account_id, kind, params) VALUES (%s, %s, %s)",
-                [bot[0], NoticeKind.BOT_TOKEN_REVOKED, Jsonb({"bot": bot[1]})],
+                [bot[0], NoticeKind.BOT_TOKEN_REVOKED, Jsonb({"title": f"@{bot[1]}"})],
             )
     return freed.rowcount == 1
 

@@ -56,8 +56,8 @@ listener = Table(
 
 # The one connection a bot has to Telegram: its token and auth key, encrypted and bound to the row, and how far its updates are taken in
 # (`pts` null: never logged in; then updates begin with the login). `epoch` rises with every owner and fences the writes of the one before.
-# `retry_at`: not before, after a flood wait or a failure; `send_after` the same for what it sends. `username` is as Telegram said it at the
-# last login; the service bot's is what links to it are made of.
+# `retry_at`: not before, after a flood wait or a failure; `send_after` the same for what it sends. `username` is the service bot's, for
+# links to it; other bots have theirs in `bot`.
 bot_session = Table(
     "bot_session",
     metadata,

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from services.ingest import sending, speaking
-from shared.db import notices
+from services.__main__ import app
+from services.ingest import apply, sending, speaking
 from shared.db.connect import Raw
+from shared.db.telegram_schema import SERVICE_BOT
 from shared.domain.notices import NoticeKind
 from shared.domain.plans import PlanCode
 from tests.db.support import scalar
@@ -32,11 +34,21 @@ def notify(db: Raw, account: Account, bot: str) -> int:
 
 
 def link(m: Mouth, account: Account, owner: int, code: str = "code") -> None:
-    """The owner starts the service bot, and the ingest applies that."""
-    m.core.world.person(owner)
-    m.core.world.bots[m.tg[0]].met.add(owner)
+    """The owner opens the operator's link, and the ingest applies that."""
     m.db.execute("UPDATE account SET link_code = %s WHERE id = %s", [code, account.id])
-    assert notices.link_owner(m.db, code, owner)
+    start(m, owner, f"link-{code}")
+
+
+def start(m: Mouth, person: int, payload: str) -> None:
+    m.core.world.person(person)
+    m.core.world.bots[m.tg[SERVICE_BOT]].met.add(person)
+    m.db.execute("INSERT INTO bot_inbox (bot_id) VALUES (%s) ON CONFLICT DO NOTHING", [SERVICE_BOT])
+    m.db.execute(
+        "INSERT INTO inbox_event (bot_id, kind, at, subscriber, payload) VALUES (%s, 'start', now(), %s, %s)",
+        [SERVICE_BOT, person, payload],
+    )
+    apply.take_turn(m.db, [SERVICE_BOT])
+    assert scalar(m.db, "SELECT count(*) FROM inbox_event") == 0
 
 
 def undelivered(m: Mouth) -> int:
@@ -83,7 +95,8 @@ async def test_a_code_links_once(opened: Any) -> None:
         await m.service_bot()
         account = m.world.account()
         link(m, account, OWNER)
-        assert not notices.link_owner(m.db, "code", OTHER)
+        for payload in ("link-code", "code", "link-", ""):
+            start(m, OTHER, payload)
         assert scalar(m.db, "SELECT owner_tg_id FROM account WHERE id = %s", account.id) == OWNER
         assert scalar(m.db, "SELECT count(*) FROM notice WHERE kind = %s", NoticeKind.LINKED) == 1
 
@@ -95,7 +108,7 @@ async def test_an_owner_who_blocks_the_service_bot_is_unlinked_and_keeps_the_not
         link(m, account, OWNER)
         link(m, other, OTHER)
         await told(m)
-        m.core.people.block(OWNER, m.tg[0])
+        m.core.people.block(OWNER, m.tg[SERVICE_BOT])
         mine = notify(m.db, account, "@mine")
         notify(m.db, other, "@other")
         async with m.sending():
@@ -107,7 +120,7 @@ async def test_an_owner_who_blocks_the_service_bot_is_unlinked_and_keeps_the_not
         assert m.core.record.methods().count("SendMessage") == asked
         assert scalar(m.db, "SELECT id FROM notice WHERE delivered IS NULL") == mine
         link(m, account, OWNER, "again")
-        m.core.people.unblock(OWNER, m.tg[0])
+        m.core.people.unblock(OWNER, m.tg[SERVICE_BOT])
         async with m.sending():
             await until(lambda: undelivered(m) == 1 and m.waiting() == 0, "the new link is answered")
         assert [sent.text for sent in m.messages(OWNER)] == [LINKED["en"], LINKED["en"]]
@@ -152,3 +165,27 @@ async def test_without_a_service_bot_notices_wait(opened: Any) -> None:
         await m.emptied()
         assert [sent.text for sent in m.core.record.sent] == ["Hi"]
         assert undelivered(m) == 1
+
+
+async def test_a_link_to_the_service_bot_has_its_name_and_a_new_code_each_time(opened: Any) -> None:
+    async with opened() as m:
+        account = m.world.account()
+
+        def printed() -> str:
+            result = CliRunner().invoke(app, ["account", "link", str(account.id)], env={"GATEPOST_DATABASE_URL": m.url})
+            return result.output.splitlines()[0]
+
+        assert printed().startswith("The service bot has not logged in yet")
+        await m.service_bot()
+        async with m.sending():
+            await until(lambda: scalar(m.db, "SELECT username <> '' FROM bot_session"), "its name is known")
+        first, second = printed(), printed()
+        name, start_of = m.core.world.bots[m.tg[SERVICE_BOT]].username, "https://t.me/{}?start=link-"
+        assert all(link.startswith(start_of.format(name)) for link in (first, second))
+        assert first != second
+        start(m, OTHER, first.partition("start=")[2])
+        assert scalar(m.db, "SELECT owner_tg_id FROM account") is None
+        start(m, OWNER, second.partition("start=")[2])
+        assert scalar(m.db, "SELECT owner_tg_id FROM account") == OWNER
+        result = CliRunner().invoke(app, ["account", "link", "999"], env={"GATEPOST_DATABASE_URL": m.url})
+        assert (result.exit_code, result.output.startswith("There is no account 999")) == (1, True)
