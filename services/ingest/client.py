@@ -221,18 +221,20 @@ class BotClient(TelegramClient):  # type: ignore[misc]
         return result
 
     async def _on_login(self, user: Any) -> Any:
-        """Begin where the row says, also after a login with a new key; without a row's word, now.
+        """Begin where the row says, also after a login with a new key. Without a row's word begin now, and have that committed first.
 
         Where Telegram counts less than the row does, it has begun to count anew, and what the row says means nothing any more.
         """
         self._authorized = True
         now = await self(functions.updates.GetStateRequest())
         state = UpdateState(now.pts, now.qts, now.seq, now.date)
-        if (stored := self.session.state) is not None:
-            if stored.pts <= state.pts:
-                state = stored
-            else:
+        stored = self.session.state
+        if stored is not None and stored.pts <= state.pts:
+            state = stored
+        else:
+            if stored is not None:
                 log.error("updates_begin_anew", bot=self._row.bot, stored=stored.pts, now=state.pts)
+            await self._commit(state)
         self._message_box.load(SessionState(0, 0, 0, state.pts, state.qts, int(state.date.timestamp()), state.seq, 0), [])
         await self.catch_up()
         return user

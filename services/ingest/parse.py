@@ -60,10 +60,9 @@ def _message(update: Any, bot: int, _tg_id: int) -> Seen | None:
     message = update.message
     if type(message) is types.MessageService:
         return _migration(update, message, bot)
-    peer = message.peer_id
-    if type(peer) is not types.PeerUser or message.out:
+    if type(message) is not types.Message or type(message.peer_id) is not types.PeerUser or message.out:
         return None
-    return _start(update, bot, peer.user_id, message)
+    return _start(update, bot, message.peer_id.user_id, message)
 
 
 def _short_message(update: Any, bot: int, _tg_id: int) -> Seen | None:
@@ -184,7 +183,7 @@ def _seat(participant: Any) -> Seat:
 def _username(update: Any, subscriber: int) -> str:
     """A user name; one that was bought stands in a list of its own."""
     user = update._entities.get(subscriber)  # noqa: SLF001 - where Telethon puts what came along with an update
-    if user is None:
+    if not isinstance(user, types.User):
         return ""
     name = user.username or next((one.username for one in user.usernames or () if one.active), "")
     return _clean(name, USERNAME_LENGTH_MAX)
@@ -198,7 +197,7 @@ def _chat(update: Any, chat: int) -> tuple[str, str]:
     elif entity is None:
         chat_type = ""
     else:
-        chat_type = (ChatType.CHANNEL if entity.broadcast else ChatType.SUPERGROUP).value
+        chat_type = (ChatType.CHANNEL if getattr(entity, "broadcast", False) else ChatType.SUPERGROUP).value
     return _clean(getattr(entity, "title", ""), TITLE_LENGTH_MAX), chat_type
 
 
