@@ -66,6 +66,19 @@ class Hands:
         name = max(sorted(held), key=lambda slot: len(held[slot]))
         return next(slot for slot in self.stage.slots if slot.name == name)
 
+    def _connected_holder(self) -> Slot:
+        """The same, which is connected for each of them."""
+        port = self.stage.server.ports["port"]
+        found: list[Slot] = []
+
+        def is_connected() -> bool:
+            slot = self._holder()
+            found[:] = [slot]
+            return len(ports_to(slot.process.pid, port)) >= len(self.stage.holders(self.db).get(slot.name, ())) > 0
+
+        eventually(is_connected, "somebody is connected for its bots")
+        return found[0]
+
     def _kill_at(self, point: FailPoint) -> None:
         slot = self._holder()
         slot.stack.arm(point)
@@ -85,9 +98,9 @@ class Hands:
     def stop_politely(self) -> None:
         """Ask it to end, as an update does; what it had is handed over."""
         slot = self._holder()
-        slot.asked_to_end = True
-        slot.process.send(signal.SIGTERM)
-        assert slot.process.popen.wait(TAKEN_OVER_S) == 0, f"{slot.name} did not end well: {slot.process.log}"
+        process, slot.asked_to_end = slot.process, True
+        process.send(signal.SIGTERM)
+        assert process.popen.wait(TAKEN_OVER_S) == 0, f"{slot.name} did not end well: {process.log}"
 
     def freeze(self) -> None:
         """Stop a listener until another has its bots, and let it go on. The server hangs up on it meanwhile."""
@@ -98,7 +111,7 @@ class Hands:
         self._freeze(keep_connections=True)
 
     def _freeze(self, *, keep_connections: bool) -> None:
-        slot = self._holder()
+        slot = self._connected_holder()
         process, mine = slot.process, self.stage.holders(self.db)[slot.name]
         self.stage.server.nasty(keeps_connections=keep_connections, one_connection_per_key=not keep_connections)
         process.send(signal.SIGSTOP)

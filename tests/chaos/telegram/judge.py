@@ -184,26 +184,24 @@ def expected(case: Case) -> Iterator[Taken]:
 
 
 def expect(bot: int, owed: Mapping[str, Any]) -> Taken | None:
-    """One thing that the server owes; None where it is nothing to us."""
+    """One thing that the server owes; None where it is nothing to us, or the bot's own seat."""
     kind, facts, at = owed["kind"], owed["facts"], owed["date"]
     person = facts.get("person", 0)
-    match kind:
-        case "start":
-            return Taken(
-                bot=bot, kind="start", at=at, subscriber=person, message=int(owed["key"].rpartition(":")[2]), payload=facts["payload"]
-            )
-        case "message" | "post":
-            return None
-        case "block" | "unblock":
-            return Taken(bot=bot, kind="stopped", at=at, subscriber=person, after="blocked" if kind == "block" else "")
-        case "request":
-            return Taken(bot=bot, kind="request", at=at, subscriber=person, chat=CHANNEL_MARK - facts["chat"])
-        case _:
-            before, after = (PLACES[word] for word in owed["key"].rpartition(":")[2].split(">"))
-            if before == after:
-                return None
-            chat = CHANNEL_MARK - facts["chat"]
-            return Taken(bot=bot, kind="change", at=at, subscriber=person, chat=chat, before=before, after=after, own=facts["by"] == person)
+    if kind in {"message", "post"} or kind.startswith("self_"):
+        return None
+    if kind == "start":
+        message = int(owed["key"].rpartition(":")[2])
+        return Taken(bot=bot, kind="start", at=at, subscriber=person, message=message, payload=facts["payload"])
+    if kind in {"block", "unblock"}:
+        return Taken(bot=bot, kind="stopped", at=at, subscriber=person, after="blocked" if kind == "block" else "")
+    chat = CHANNEL_MARK - facts["chat"]
+    if kind == "request":
+        return Taken(bot=bot, kind="request", at=at, subscriber=person, chat=chat)
+    before, after = (PLACES[word] for word in owed["key"].rpartition(":")[2].split(">"))
+    own = facts["by"] == person
+    return (
+        Taken(bot=bot, kind="change", at=at, subscriber=person, chat=chat, before=before, after=after, own=own) if before != after else None
+    )
 
 
 # What should have come of it
