@@ -171,6 +171,8 @@ class Sender:
         room = IN_FLIGHT_MAX - len(self._tasks)
         hands = []
         for bot in list(self._hungry):
+            if room <= 0:
+                break
             live = self._live.get(bot)
             share = min(PER_BOT - len(self._busy[bot]), room)
             if live is None or share > 0:

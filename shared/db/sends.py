@@ -156,6 +156,8 @@ _SETTLE = """
     ), blocks AS (
         INSERT INTO blocked (bot_id, subscriber) SELECT DISTINCT bot_id, subscriber FROM gone WHERE verdict = 'blocked' ORDER BY 1, 2
         ON CONFLICT DO NOTHING
+    ), unblocks AS (
+        DELETE FROM blocked USING gone WHERE blocked.bot_id = gone.bot_id AND blocked.subscriber = gone.subscriber AND verdict = 'sent'
     )
     UPDATE notice SET delivered = now() FROM gone WHERE notice.id = gone.notice_id AND gone.verdict = 'sent'
 """
@@ -224,7 +226,7 @@ def take(db: Raw, listener: UUID, hands: Sequence[Hand], *, busy: Sequence[int])
 
 
 def settle(db: Raw, listener: UUID, outcomes: Sequence[Outcome]) -> None:
-    """Record what came of them: those that are settled go, with a mark for who cannot be reached; the rest is put off.
+    """Record what came of them: those that are settled go, with a mark for who cannot be reached, none for who was; the rest is put off.
 
     What a bot's former listener has to say is passed over; its successor finds out for itself. An owner whom the service bot cannot
     reach is no longer linked, so that nobody tries for ever; the notices stay in the list.
