@@ -99,6 +99,25 @@ def set_plan(
     typer.echo(f"Account {account_id} is on {PLANS[plan].name}{until}.")
 
 
+@account.command("link")
+def link_account(account_id: AccountId, database_url: DatabaseUrl = None, state: StateFolder = HERE) -> None:
+    """Print a link for an account's owner: whoever opens it first gets the account's notices from the service bot."""
+    import secrets
+
+    from shared.db import notices
+    from shared.domain import deeplinks, keys
+
+    code = keys.new_link_code(secrets.choice)
+    with _transaction(database_url, state) as tx:
+        username = notices.get_service_username(tx)
+        if not username:
+            _fail("The service bot has not logged in yet: give a listener its token (GATEPOST_SERVICE_BOT_TOKEN).")
+        if not notices.set_link_code(tx, account_id, code):
+            _fail(f"There is no account {account_id}; `account list` shows those there are.")
+    typer.echo(deeplinks.build_link(username, code))
+    typer.echo("It works once; a link printed before it works no longer.")
+
+
 @account.command("list")
 def list_accounts(database_url: DatabaseUrl = None, state: StateFolder = HERE) -> None:
     """List all accounts."""
