@@ -9,10 +9,6 @@ from shared.domain.markdown import Formatted
 from shared.domain.notices import Language
 from shared.domain.postbacks import render
 
-#: Telegram's limits of a message and of the text beside a photo or video, in UTF-16 units.
-TEXT_UNITS_MAX: Final = 4_096
-CAPTION_UNITS_MAX: Final = 1_024
-
 
 @dataclass(frozen=True, slots=True)
 class Button:
