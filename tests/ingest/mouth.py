@@ -140,12 +140,12 @@ def scalar_named(db: Raw, sql: str, params: dict[str, Any]) -> Any:
 
 async def until(condition: Callable[[], object], what: str) -> None:
     """Wait for it, with the loop going on."""
-    async with asyncio.timeout(WAIT_S):
-        while not condition():
-            try:
+    try:
+        async with asyncio.timeout(WAIT_S):
+            while not condition():
                 await asyncio.sleep(POLL_S)
-            except TimeoutError as error:
-                raise AssertionError(f"it did not come to hold within {WAIT_S} s: {what}") from error
+    except TimeoutError as error:
+        raise AssertionError(f"it did not come to hold within {WAIT_S} s: {what}") from error
 
 
 @asynccontextmanager
