@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 from typing import Final
 
@@ -80,14 +81,22 @@ class Hands:
         return found[0]
 
     def _kill_at(self, point: FailPoint) -> None:
-        slot = self._holder()
-        slot.stack.arm(point)
+        """Kill the first listener that comes there."""
+        stacks = [slot.stack for slot in self.stage.of("listener")]
+
+        def reached() -> list[Path]:
+            return [file for stack in stacks if (file := stack.failpoints / f"{point}.reached").exists()]
+
+        for stack in stacks:
+            stack.arm(point)
         try:
-            pid = slot.stack.reached(point, wait_s=REACHED_S)
+            eventually(reached, f"{point} is reached", wait_s=REACHED_S)
         finally:
-            slot.stack.disarm(point)
-        os.kill(pid, signal.SIGKILL)
-        slot.stack.let_go(point)
+            for stack in stacks:
+                stack.disarm(point)
+        os.kill(int(reached()[0].read_text()), signal.SIGKILL)
+        for stack in stacks:
+            stack.let_go(point)
         self.stage.kill_control()
 
     def kill(self) -> None:

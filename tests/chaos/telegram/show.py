@@ -3,7 +3,6 @@
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -14,9 +13,10 @@ from shared.local import Services
 from tests.chaos.telegram import audit, stock
 from tests.chaos.telegram.evidence import Case, Mark, mark
 from tests.chaos.telegram.faults import POINTS, Fault, Hands, kill_at, plan, wait_for
-from tests.chaos.telegram.judge import expected, judge
+from tests.chaos.telegram.judge import expect, expected, judge
 from tests.chaos.telegram.stage import CATCH_UP_S, OWNER, Stage, stage
 from tests.chaos.telegram.stock import Losses
+from tests.stack import eventually
 
 #: So much of what happens, happens at our bots; the rest at the control's.
 SHARE_OURS: Final = 0.8
@@ -29,8 +29,8 @@ FIRST_PERSON: Final = 50_000_000
 #: How long the system may take to catch up when everything is well again.
 SETTLES_S: Final = 90.0
 
-#: What was taken in twice would come with the next looks.
-LOOKS_AFTERWARDS: Final = 1
+#: So many times the interval in which every bot asks for what it has missed.
+LOOKS_AFTERWARDS: Final = 1.2
 
 FINDINGS_SHOWN: Final = 5
 
@@ -58,7 +58,7 @@ SHORT: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """What a run shall do: so many events at our bots, so many a second, and each fault so many times."""
+    """What a run shall do: so many events at our bots or a few more, so many a second, and each fault so many times."""
 
     seed: int
     events: int
@@ -109,7 +109,7 @@ def run(script: Script, services: Services, folder: Path) -> Report:
     """One run, from an empty database to the verdict.
 
     1. The cast and the processes; all bots listen.
-    2. The crowd, and the faults beside it, until both are through.
+    2. The crowd, and the faults beside it, until these are through and enough has happened.
     3. The server withholds nothing any more. All that it has told must come to rest.
     4. The evidence is collected and judged.
     """
@@ -121,18 +121,18 @@ def run(script: Script, services: Services, folder: Path) -> Report:
         server.nasty(seed=script.seed, withhold_percent=WITHHELD_PERCENT, duplicate_percent=DUPLICATED_PERCENT, one_connection_per_key=True)
         hands = Hands(here, db, random)
         start = time.monotonic()
-        with ThreadPoolExecutor(1) as pool, server.another() as crowd:
-            crowding = pool.submit(
-                crowd.ask,
-                "crowd",
-                stages=stages(here),
-                events=round(script.events / SHARE_OURS),
-                per_s=script.rate / SHARE_OURS,
-                seed=script.seed,
-                people=PEOPLE,
-                first_id=FIRST_PERSON,
-            )
-            _strike(hands, plan(random, script.faults, script.seconds), start, crowding)
+        server.crowd(
+            stages=stages(here),
+            per_s=script.rate / SHARE_OURS,
+            seed=script.seed,
+            people=PEOPLE,
+            first_id=FIRST_PERSON,
+            wait=False,
+        )
+        _strike(hands, plan(random, script.faults, script.seconds), start)
+        eventually(lambda: server.counts()["crowd"] >= script.events / SHARE_OURS, "enough has happened", wait_s=script.seconds * 3)
+        server.stop_crowd()
+        eventually(lambda: not server.counts()["crowd_running"], "the crowd has gone")
         server.nasty(withhold_percent=0, duplicate_percent=0)
         _say(f"{time.monotonic() - start:4.0f} s: the crowd has gone; waiting until everything has come in")
         owed = server.everything("owed", began.owed)
@@ -177,35 +177,24 @@ def collect(here: Stage, db: Raw, began: Mark, hands: Hands) -> Case:
     )
 
 
-def _strike(hands: Hands, faults: Iterable[Fault], start: float, crowding: Future[Any]) -> None:
-    """Each fault at its time or, if the one before took long, later; then the crowd is waited for."""
+def _strike(hands: Hands, faults: Iterable[Fault], start: float) -> None:
+    """Each fault at its time or, if the one before took long, later."""
     for fault in faults:
         time.sleep(max(0.0, start + fault.at_s - time.monotonic()))
         hands.carry_out(fault.what)
         _say(f"{time.monotonic() - start:4.0f} s: {fault.what}")
-    while not crowding.done():
-        time.sleep(0.05)
-    crowding.result()
 
 
 def _settle(here: Stage, db: Raw, owed: Sequence[Mapping[str, Any]]) -> None:
-    """Wait until nothing waits any more, or it has been long enough: then the judge shall say what is missing."""
-    ours = {watch.tg for watch in here.watches}
-    due = sum(1 for one in owed if one["bot_id"] in ours)
+    """Wait until all has come in and nothing waits any more, or too long: then the judge shall say what is missing.
 
-    def rests() -> bool:
-        return not any(audit.left(db).values())
-
-    before = -1
-    end = time.monotonic() + SETTLES_S
-    while time.monotonic() < end:
-        wait_for(rests, end - time.monotonic())
-        now = len(audit.taken(db))
-        if now == before and rests():
-            break
-        before = now
-        time.sleep(CATCH_UP_S * (1 + LOOKS_AFTERWARDS))
-    _say(f"taken in {before:,} of {due:,} told")
+    What would be taken in twice, or by a listener that has lost its lease, comes with the next questions; they are waited for.
+    """
+    ours = {watch.tg: watch.bot for watch in here.watches}
+    due = sum(1 for one in owed if one["bot_id"] in ours and expect(ours[one["bot_id"]], one) is not None)
+    rests = wait_for(lambda: not any(audit.left(db).values()) and len(audit.taken(db)) >= due, SETTLES_S)
+    time.sleep(CATCH_UP_S * LOOKS_AFTERWARDS)
+    _say(f"{'all' if rests else 'not all'} of {due:,} events have come in")
 
 
 def _say(line: str) -> None:
