@@ -13,6 +13,7 @@ from telethon import errors, functions
 from telethon.sessions import MemorySession
 
 from services.ingest.database import Database
+from services.ingest.session import key_place, token_place
 from services.ingest.telegram import Telegram
 from shared.db import bot_requests
 from shared.db.bot_requests import Identity, NewSession, Record, Taken
@@ -269,7 +270,7 @@ def _connect(tx: Raw, sealer: Sealer, taken: Taken, login: Login) -> Ending:
 def _known(sealer: Sealer, record: Record, token: str) -> Known:
     try:
         sealed = record.sealed_token
-        at_work = sealed is not None and sealer.open(sealed, f"bot_session.token:{record.id}") == token.encode()
+        at_work = sealed is not None and sealer.open(sealed, token_place(record.id)) == token.encode()
     except NotOpened:
         at_work = False  # nobody can use it any more
     return Known(id=record.id, account=record.account, disconnected=record.disconnected, revoked=record.revoked, at_work=at_work)
@@ -277,8 +278,8 @@ def _known(sealer: Sealer, record: Record, token: str) -> Known:
 
 def _sealed(sealer: Sealer, bot: int, login: Login) -> NewSession:
     return NewSession(
-        token=sealer.seal(login.token.encode(), f"bot_session.token:{bot}"),
-        auth_key=sealer.seal(login.session.auth_key.key, f"bot_session.auth_key:{bot}"),
+        token=sealer.seal(login.token.encode(), token_place(bot)),
+        auth_key=sealer.seal(login.session.auth_key.key, key_place(bot)),
         dc=login.session.dc_id,
         address=login.session.server_address,
         port=login.session.port,

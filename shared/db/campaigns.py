@@ -81,15 +81,20 @@ _LOCK_BOT: Final = (
     select(bot.c.id).where(bot.c.id == bindparam("bot"), bot.c.account_id == bindparam("account")).with_for_update(key_share=True)
 )
 _FIND_CHAT: Final = select(chat.c.id).where(or_(chat.c.tg_id == bindparam("chat"), chat.c.former_tg_id == bindparam("chat")))
-_ROOM: Final = select(
-    account.c.plan,
-    _ACTIVE.label("active"),
-    (bot.c.disconnected.is_(None) & ~bot.c.token_revoked).label("fit"),
-    exists().where(bot_chat.c.bot_id == bot.c.id, bot_chat.c.chat_id == bindparam("chat"), bot_chat.c.admin).label("admin"),
-    exists()
-    .where(campaign.c.bot_id == bot.c.id, campaign.c.chat_id == bindparam("chat"), campaign.c.status != CampaignStatus.DELETED)
-    .label("taken"),
-).where(account.c.id == bindparam("account"), bot.c.id == bindparam("bot"))
+_ROOM: Final = (
+    select(
+        account.c.plan,
+        _ACTIVE.label("active"),
+        (bot.c.disconnected.is_(None) & ~bot.c.token_revoked).label("fit"),
+        exists().where(bot_chat.c.bot_id == bot.c.id, bot_chat.c.chat_id == bindparam("chat"), bot_chat.c.admin).label("admin"),
+        exists()
+        .where(campaign.c.bot_id == bot.c.id, campaign.c.chat_id == bindparam("chat"), campaign.c.status != CampaignStatus.DELETED)
+        .label("taken"),
+    )
+    .select_from(bot)
+    .join(account, account.c.id == bot.c.account_id)
+    .where(account.c.id == bindparam("account"), bot.c.id == bindparam("bot"))
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ class Control:
             "together": self._together,
             "record": self._record,
             "counts": self._counts,
+            "logins": lambda bot_id: len(core.secrets.ring.of(bot_id)),
             "crowd": self._start_crowd,
             "stop_crowd": self._stop_crowd,
         }
