@@ -81,6 +81,8 @@ _WAKE_UP: Final = f"""
     RETURNING pg_notify('{OUTBOX_CHANNEL}', '')
 """
 
+# Nobody knows beforehand how many events there are, and a join of those given with those new would be one of each with each: a thousand bots
+# with a backlog would never be done. IS TRUE keeps it a look-up in a table of hashes.
 _STORE: Final = f"""
 WITH own AS (
     UPDATE bot_session s SET
@@ -100,7 +102,7 @@ WITH own AS (
 ), stored AS (
     INSERT INTO inbox_event (bot_id, kind, at, subscriber, chat, message, username, payload, before, after, own, title, chat_type)
     SELECT g.bot, g.kind, g.at, g.subscriber, g.chat, g.message, g.username, g.payload, g.before, g.after, g.own, g.title, g.chat_type
-    FROM given g JOIN fresh f ON f.bot_id = g.bot AND f.key = g.key ORDER BY g.n
+    FROM given g WHERE ((g.bot, g.key) IN (SELECT bot_id, key FROM fresh)) IS TRUE ORDER BY g.n
 ), met AS (
     INSERT INTO peer (bot_id, peer_id, access_hash)
     SELECT p.bot, p.peer, p.hash FROM json_to_recordset(%(peers)s) AS p(bot bigint, peer bigint, hash bigint)

@@ -269,7 +269,7 @@ def test_the_chats_of_a_bot_are_those_it_administers_and_does_not_track(home: Ho
 
     answer = check(home.api.get("bots/chats", ann.key, id=bot))
 
-    numbers = dict(home.house.db.execute("SELECT id, tg_id FROM chat").fetchall())
+    numbers: dict[int, int] = {row[0]: row[1] for row in home.house.db.execute("SELECT id, tg_id FROM chat")}
     assert answer.data == [
         {"id": numbers[free], "title": "Chat 0", "type": "channel"},
         {"id": numbers[once], "title": "Chat 2", "type": "channel"},

@@ -50,7 +50,8 @@ def tg(home: House, chat: int) -> int:
 
 
 def add(home: House, account: Account, bot: int, chat: int, **settings: Any) -> Answer:
-    return check(home.api.post("camp/add", account.key, **{"bot": bot, "chat": tg(home, chat), "welcome": "Hi", **settings}))
+    fields: dict[str, Any] = {"bot": bot, "chat": tg(home, chat), "welcome": "Hi", **settings}
+    return check(home.api.post("camp/add", account.key, **fields))
 
 
 def do(home: House, account: Account, what: str, campaign: int, **fields: Any) -> tuple[str, str] | None:
@@ -148,7 +149,7 @@ def test_a_mistake_is_told_with_line_and_column(home: House, ann: Account) -> No
 
 
 def test_what_is_wrong_in_itself_is_told_before_what_is_absent(home: House, ann: Account) -> None:
-    fields = {"welcome": "Hi", "pb_wait": "x"}
+    fields: dict[str, Any] = {"welcome": "Hi", "pb_wait": "x"}
     assert error(home.api.post("camp/add", ann.key, bot=2**40, chat=-1, **fields)) == ("invalid", "pb_wait")
     assert do(home, ann, "edit", 2**40, pb_wait="x") == ("invalid", "pb_wait")
     assert error(home.api.post("camp/add", ann.key, bot=2**40, chat=-1, welcome="Hi")) == ("notfound", "bot")

@@ -16,6 +16,7 @@ from services.ingest.connecting import ATTEMPTS_MAX, LOGINS_MAX, connect, log_in
 from shared.db import bot_requests
 from shared.db.connect import Raw, engine
 from shared.db.connect import connect as connect_db
+from shared.domain import bots
 from shared.domain.campaigns import CampaignStatus
 from shared.local import Services
 from shared.messages import LISTENER_CHANNEL, OUTCOME_CHANNEL, State, decode_outcomes
@@ -355,7 +356,7 @@ async def test_who_lost_the_lease_writes_nothing_and_leaves_no_login(database_ur
 
         before = await beside(connect, db, SEALER, late, late_login)
         assert (before.refusal, before.used, here.one("SELECT count(*) FROM bot")) == (None, False, 0)
-        assert not bot_requests.refuse(db, late, connecting.bots.BAD_TOKEN)
+        assert not bot_requests.refuse(db, late, bots.BAD_TOKEN)
         assert (await beside(connect, db, SEALER, taken, login)).used
         after = await beside(connect, db, SEALER, late, late_login)
         assert (after.refusal, after.used) == (None, False)
