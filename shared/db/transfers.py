@@ -5,10 +5,11 @@ and, without their locks, for the preview. Lock order: commands → accounts (by
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
+import msgspec
 from psycopg import Pipeline
 from psycopg.types.json import Jsonb
 
@@ -199,7 +200,7 @@ FINISH: Final = """
         FROM jsonb_to_recordset(%(outcomes)s) AS o (id uuid, state text, reason text, field text, message text)
         WHERE command.id = o.id AND command.state = 'pending'
     )
-    SELECT pg_notify(%(channel)s, payload) FROM unnest(%(payloads)s::text[]) AS payload
+    SELECT pg_notify(%(channel)s, payload) FROM jsonb_array_elements_text(%(payloads)s) AS payload
 """
 NOTIFY: Final = "SELECT pg_notify(%(channel)s, %(payload)s)"
 
@@ -215,8 +216,8 @@ def write(tx: Raw, pipeline: Pipeline, moves: Sequence[Move], outcomes: Sequence
         tx.execute(
             ADD_HISTORY,
             {
-                "transfers": Jsonb([_history(move) for move in moves]),
-                "notices": Jsonb([notice for move in moves for notice in _notices(move)]),
+                "transfers": _json([_history(move) for move in moves]),
+                "notices": _json([notice for move in moves for notice in _notices(move)]),
             },
             prepare=True,
         )
@@ -224,9 +225,9 @@ def write(tx: Raw, pipeline: Pipeline, moves: Sequence[Move], outcomes: Sequence
         FINISH,
         {
             "worker": worker,
-            "outcomes": Jsonb([{"id": str(command), **asdict(outcome)} for command, outcome in outcomes]),
+            "outcomes": _json([_outcome(command, outcome) for command, outcome in outcomes]),
             "channel": OUTCOME_CHANNEL,
-            "payloads": encode_outcomes(outcomes),
+            "payloads": _json(encode_outcomes(outcomes)),
         },
         prepare=True,
     )
@@ -285,7 +286,7 @@ def _add_purges(tx: Raw, moves: Sequence[Move]) -> None:
 def _history(move: Move) -> dict[str, object]:
     request = move.request
     return {
-        "command_id": str(request.id),
+        "command_id": request.id,
         "kind": request.kind.value,
         "object_id": request.object_id,
         "title": move.title,
@@ -304,3 +305,12 @@ def _notices(move: Move) -> list[dict[str, object]]:
         {"account_id": move.sender.id, "kind": NoticeKind.TRANSFER_SENT.value, "params": to_sender},
         {"account_id": move.recipient.id, "kind": NoticeKind.TRANSFER_RECEIVED.value, "params": to_recipient},
     ]
+
+
+def _outcome(command: UUID, outcome: Outcome) -> dict[str, object]:
+    return {"id": command, "state": outcome.state, "reason": outcome.reason, "field": outcome.field, "message": outcome.message}
+
+
+def _json(rows: Sequence[object]) -> Jsonb:
+    """Rows, or texts, as one parameter; other encoders, and the driver's way with an array of texts, cost a fourth of a worker's CPU."""
+    return Jsonb(rows, dumps=msgspec.json.encode)
