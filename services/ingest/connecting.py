@@ -23,8 +23,9 @@ from shared.domain.bots import Action, Known, Refusal
 from shared.failpoints import failpoint
 from shared.sealing import NotOpened, Sealer
 
-#: Bots that one process logs in at the same time.
+#: Bots that one process logs in at the same time, and those of one account in all processes.
 LOGINS_MAX: Final = 8
+LOGINS_PER_ACCOUNT_MAX: Final = 4
 
 #: Seconds for a login from the first byte to the last, and for the end of one that was for nothing.
 LOGIN_S: Final = 20.0
@@ -100,7 +101,9 @@ class Connector:
     async def _take(self, db: Database) -> list[Taken]:
         try:
             await db.run(bot_requests.withdraw_abandoned, older_than_s=ABANDONED_S)
-            return await db.run(bot_requests.take, limit=LOGINS_MAX - self._running, lease_s=self._lease_s)
+            return await db.run(
+                bot_requests.take, limit=LOGINS_MAX - self._running, per_account=LOGINS_PER_ACCOUNT_MAX, lease_s=self._lease_s
+            )
         except EXPECTED as error:
             log.warning("requests_not_taken", error=type(error).__name__)
             return []

@@ -88,16 +88,27 @@ class Taken:
     attempt: int
 
 
-def take(db: Raw, *, limit: int, lease_s: float) -> list[Taken]:
-    """Take the oldest requests that nobody is at work on, for so long. Another listener's are passed over."""
+def take(db: Raw, *, limit: int, per_account: int, lease_s: float) -> list[Taken]:
+    """Take requests that nobody is at work on, for so long: of each account no more than so many at a time, its oldest first.
+
+    Accounts take turns, so that one with a hundred bots to connect holds nobody up. Another listener's are passed over.
+    """
     rows = db.execute(
         """
-        WITH free AS (
-            SELECT id FROM bot_request WHERE state = 'pending' AND taken_until < now() ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+        WITH waiting AS (
+            SELECT id, row_number() OVER (PARTITION BY account_id ORDER BY id) + (
+                SELECT count(*) FROM bot_request o WHERE o.state = 'pending' AND o.taken_until >= now() AND o.account_id = r.account_id
+            ) AS turn
+            FROM bot_request r WHERE state = 'pending' AND taken_until < now()
+        ), free AS (
+            SELECT r.id FROM bot_request r JOIN waiting w ON w.id = r.id
+            WHERE r.state = 'pending' AND r.taken_until < now() AND w.turn <= %(per_account)s
+            ORDER BY w.turn, r.id LIMIT %(limit)s FOR UPDATE OF r SKIP LOCKED
+        )
         UPDATE bot_request r SET taken_until = now() + %(lease)s * interval '1 s', attempts = attempts + 1
         FROM free WHERE r.id = free.id RETURNING r.id, r.account_id, r.token, r.attempts
         """,
-        {"limit": limit, "lease": lease_s},
+        {"limit": limit, "per_account": per_account, "lease": lease_s},
         prepare=True,
     )
     return [Taken(id=i, account=account, token=bytes(token), attempt=attempt) for i, account, token, attempt in rows]

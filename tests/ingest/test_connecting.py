@@ -335,8 +335,8 @@ async def test_a_request_whose_listener_died_is_taken_after_its_lease(database_u
     ann = world.account()
     async with desk(database_url, db, connectors=0) as here:
         request = here.ask(ann)
-        (taken,) = bot_requests.take(db, limit=8, lease_s=0.6)
-        assert bot_requests.take(db, limit=8, lease_s=0.6) == [], "it is the first one's for so long"
+        (taken,) = bot_requests.take(db, limit=8, per_account=8, lease_s=0.6)
+        assert bot_requests.take(db, limit=8, per_account=8, lease_s=0.6) == [], "it is the first one's for so long"
         assert not bot_requests.withdraw(db, request, left=True), "nor is it withdrawn under the lease"
         here.start()
         assert await here.answer(request) == DONE
@@ -349,9 +349,9 @@ async def test_who_lost_the_lease_writes_nothing_and_leaves_no_login(database_ur
     ann = world.account()
     async with desk(database_url, db, connectors=0) as here:
         here.ask(ann)
-        (late,) = bot_requests.take(db, limit=1, lease_s=0)
+        (late,) = bot_requests.take(db, limit=1, per_account=8, lease_s=0)
         late_login = await log_in(here.telegram, TOKEN)
-        (taken,) = bot_requests.take(db, limit=1, lease_s=60)
+        (taken,) = bot_requests.take(db, limit=1, per_account=8, lease_s=60)
         login = await log_in(here.telegram, TOKEN)
 
         before = await beside(connect, db, SEALER, late, late_login)
@@ -379,7 +379,7 @@ async def test_a_request_that_kills_its_listeners_is_refused_in_the_end(database
     async with desk(database_url, db, connectors=0) as here:
         request = here.ask(world.account())
         for _ in range(ATTEMPTS_MAX):
-            assert len(bot_requests.take(db, limit=1, lease_s=0)) == 1
+            assert len(bot_requests.take(db, limit=1, per_account=8, lease_s=0)) == 1
         here.start()
         assert await here.answer(request) == WEBHOOK
         assert here.core.record.methods() == [], "nobody tries again"
@@ -403,17 +403,30 @@ async def test_a_request_nobody_waits_for_any_more_is_withdrawn(database_url: st
 
 
 async def test_no_more_bots_log_in_at_once_than_agreed(database_url: str, db: Raw, world: World) -> None:
+    accounts = [world.account() for _ in range(4)]
     tokens = [f"{900 + n}:secret" for n in range(LOGINS_MAX + 2)]
-    ann = world.account()
-    async with desk(database_url, db, tokens=tokens) as here:
+    async with desk(database_url, db, tokens=tokens, connectors=0) as here:
         here.core.nasty.set(slow_s={"ImportBotAuthorization": 0.3})
-        requests = [here.ask(ann, token) for token in tokens]
+        requests = [here.ask(accounts[n % 4], token) for n, token in enumerate(tokens)]
+        here.start()
         most = 0
         while here.one("SELECT count(*) FROM bot_request WHERE state = 'pending'"):
             most = max(most, sum(line.closed_at is None for line in here.core.record.connections))
             await asyncio.sleep(0.02)
         assert [await here.answer(request) for request in requests] == [DONE] * len(tokens)
         assert 1 < most <= LOGINS_MAX
+
+
+async def test_one_account_with_many_bots_holds_nobody_up(database_url: str, db: Raw, world: World) -> None:
+    ann, ben = world.account(), world.account()
+    async with desk(database_url, db, connectors=0) as here:
+        crowd = [here.ask(ann, f"{900 + n}:secret") for n in range(20)]
+        one = here.ask(ben)
+        taken = bot_requests.take(db, limit=LOGINS_MAX, per_account=4, lease_s=60)
+        assert sorted(request.id for request in taken) == [*crowd[:4], one]
+        assert bot_requests.take(db, limit=LOGINS_MAX, per_account=4, lease_s=60) == [], "no more until one of hers is answered"
+        bot_requests.refuse(db, taken[0], bots.BAD_TOKEN)
+        assert len(bot_requests.take(db, limit=LOGINS_MAX, per_account=4, lease_s=60)) == int(taken[0].id != one)
 
 
 async def test_a_lost_database_connection_leaves_the_request_to_the_next_try(database_url: str, db: Raw, world: World) -> None:
