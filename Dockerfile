@@ -22,6 +22,9 @@ ENV PATH=/gatepost/.venv/bin:$PATH \
 
 RUN groupadd --system --gid 10001 gatepost && useradd --system --uid 10001 --gid gatepost --no-create-home gatepost
 
+# Photos and videos of welcome messages: a fresh volume takes over whose the folder is.
+RUN install --directory --owner=10001 --group=10001 /var/lib/gatepost/media
+
 WORKDIR /gatepost
 COPY --from=environment /gatepost/.venv .venv
 COPY services services

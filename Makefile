@@ -15,7 +15,7 @@ help: ## Show this list
 setup: ## Build .venv from uv.lock (the others do it by themselves)
 	@scripts/setup
 
-run: setup ## Start everything on this machine and show a transfer; Ctrl-C stops it
+run: setup ## Start everything on this machine, with people who come by; Ctrl-C stops it
 	@exec $(PYTHON) -m services run
 
 test: setup ## Run every test, on real PostgreSQL and RabbitMQ

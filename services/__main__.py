@@ -40,12 +40,36 @@ def run(
     ] = None,
     state: Annotated[Path, typer.Option(envvar="GATEPOST_STATE", help="Folder for data, logs and run.json.")] = Path(".gatepost"),
     demo: Annotated[bool, typer.Option(envvar="GATEPOST_DEMO", help="Make demo accounts and show a transfer.")] = True,
+    *,
+    secret_keys: Annotated[
+        str | None, typer.Option(envvar="GATEPOST_SECRET_KEYS", help="Keys for secrets at rest; without them one is made and kept.")
+    ] = None,
+    api_id: Annotated[
+        int | None, typer.Option(envvar="GATEPOST_TELEGRAM_API_ID", help="From my.telegram.org; without it the demo plays Telegram.", min=1)
+    ] = None,
+    api_hash: Annotated[str | None, typer.Option(envvar="GATEPOST_TELEGRAM_API_HASH", help="Goes with the id.")] = None,
+    service_bot: Annotated[
+        str | None, typer.Option(envvar="GATEPOST_SERVICE_BOT_TOKEN", help="The bot that delivers notices to accounts' owners.")
+    ] = None,
+    media: Annotated[Path | None, typer.Option(envvar="GATEPOST_MEDIA", help="Folder for photos and videos of welcome messages.")] = None,
 ) -> None:
     """Start everything, show a transfer, stay up until Ctrl-C."""
     from services.run import system
 
+    settings = system.Settings(
+        state=state,
+        port=port,
+        demo=demo,
+        database_url=database_url,
+        amqp_url=amqp_url,
+        secret_keys=secret_keys,
+        api_id=api_id,
+        api_hash=api_hash,
+        service_bot=service_bot,
+        media=media,
+    )
     try:
-        system.run(system.Settings(state=state, port=port, demo=demo, database_url=database_url, amqp_url=amqp_url), typer.echo)
+        system.run(settings, typer.echo)
     except system.CannotRun as error:
         typer.echo(f"Gatepost can't run: {error}", err=True)
         raise typer.Exit(1) from None
@@ -150,12 +174,12 @@ def ingest(database_url: DatabaseUrl, amqp_url: AmqpUrl) -> None:
 
 @app.command()
 def healthy(
-    role: Annotated[Literal["relay", "ledger"], typer.Argument(help="What the process is.")],
+    role: Annotated[Literal["relay", "ledger", "ingest", "listener"], typer.Argument(help="What the process is.")],
     database_url: DatabaseUrl,
     amqp_url: AmqpUrl,
     pid: Annotated[int, typer.Option(help="The process; in a container, 1.", min=1)] = 1,
 ) -> None:
-    """Exit with 0 if a relay or a ledger on this machine holds the connections it works with, else say what is missing."""
+    """Exit with 0 if a process on this machine holds the connections it works with, a listener its lease too; else say what is missing."""
     from services import health
 
     if missing := health.missing(role, pid, database_url=database_url, amqp_url=amqp_url):
@@ -181,6 +205,7 @@ def migrate(database_url: DatabaseUrl) -> None:
 app.command()(operate.queues)
 app.add_typer(operate.account, name="account")
 app.add_typer(operate.commands, name="commands")
+app.add_typer(operate.events, name="events")
 
 
 def _sealer(secret_keys: str) -> Sealer:

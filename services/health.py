@@ -1,8 +1,8 @@
-"""Whether a relay or a ledger works, told from outside it: by the connections it holds.
+"""Whether a process of ours works, told from outside it: by the connections it holds, and a listener by its lease.
 
-Neither listens on a port that could be asked. But one that can work holds its connections to RabbitMQ for as long as it lives, and RabbitMQ
-closes the connection of one that is stopped, because its heartbeats stay away: a connection that stands says that both ends live. That is
-read from /proc, which needs Linux and the process's own user.
+None of these listens on a port that could be asked. But one that can work holds its connections to RabbitMQ for as long as it lives, and
+RabbitMQ closes the connection of one that is stopped, because its heartbeats stay away: a connection that stands says that both ends live.
+That is read from /proc, which needs Linux and the process's own user. A listener has nothing to do with RabbitMQ, but renews its lease.
 """
 
 import re
@@ -16,6 +16,8 @@ from typing import Final, Literal
 from urllib.parse import urlsplit
 
 import psycopg
+
+from shared.db.alive import is_alive
 
 #: A connection that is refused after the greeting stands for a moment too: one that counts is still the same one after this.
 STANDS_S: Final = 1.0
@@ -31,7 +33,7 @@ _SOCKET: Final = re.compile(r"socket:\[(\d+)\]")
 
 
 #: Processes that are told by their connections. A gateway is asked for its /healthz instead.
-Role = Literal["relay", "ledger"]
+Role = Literal["relay", "ledger", "ingest", "listener"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +44,13 @@ class Holds:
     broker: int
 
 
-#: A ledger consumes two queues, and opens its connections to PostgreSQL when there is work.
-HOLDS: Final[dict[Role, Holds]] = {"relay": Holds(database=1, broker=1), "ledger": Holds(database=0, broker=2)}
+#: A ledger consumes two queues, an ingest worker one; they open their connections to PostgreSQL when there is work.
+HOLDS: Final[dict[Role, Holds]] = {
+    "relay": Holds(database=1, broker=1),
+    "ledger": Holds(database=0, broker=2),
+    "ingest": Holds(database=0, broker=1),
+    "listener": Holds(database=1, broker=0),
+}
 
 
 def missing(role: Role, pid: int, *, database_url: str, amqp_url: str) -> list[str]:
@@ -52,6 +59,7 @@ def missing(role: Role, pid: int, *, database_url: str, amqp_url: str) -> list[s
     1. The database answers here, where the process runs.
     2. The process holds as many connections to each service as its role needs,
     3. and a moment later the same ones.
+    4. A listener holds its lease.
     """
     found = [] if _lets_in(database_url) else ["database: not reachable"]
     first = _sockets(pid)
@@ -65,6 +73,8 @@ def missing(role: Role, pid: int, *, database_url: str, amqp_url: str) -> list[s
         held = len(standing & _established(pid, url, port))
         if held < number:
             found.append(f"{service}: process {pid} holds {held} of its {number} connections")
+    if role == "listener" and not is_alive(database_url, f"{socket.gethostname()}:{pid}", within_s=CONNECT_S):
+        found.append(f"lease: process {pid} does not renew it")
     return found
 
 

@@ -19,10 +19,15 @@ from shared.domain.plans import PLANS, PlanCode
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from shared.db.inbox import Backlog
+    from shared.db.overview import Sends, Sessions, Troubled
     from shared.messages import State
 
 #: Transfers shown at most.
 SHOWN_MAX: Final = 200
+
+#: Sessions in trouble that are shown.
+TROUBLED_MAX: Final = 20
 
 #: Accounts read at once.
 ACCOUNTS_PAGE: Final = 500
@@ -38,6 +43,7 @@ HERE: Final = Path(".gatepost")
 
 account = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Create accounts, put them on plans, list them.")
 commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show transfers that wait or were set aside, and release one.")
+events = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show events of Telegram that were set aside, and release them.")
 
 DatabaseUrl = Annotated[
     str | None, typer.Option(envvar="GATEPOST_DATABASE_URL", help="PostgreSQL; without it that of the system `run` keeps up here.")
@@ -145,16 +151,18 @@ def list_accounts(database_url: DatabaseUrl = None, state: StateFolder = HERE) -
 
 
 def queues(database_url: DatabaseUrl = None, amqp_url: AmqpUrl = None, state: StateFolder = HERE) -> None:
-    """Show what waits: messages, wake-ups, transfers, leads to remove."""
+    """Show what waits: messages, wake-ups, transfers, events of Telegram, bots and what they have to say, leads to remove."""
     from services.addresses import Unusable, try_broker
     from shared.broker.rabbitmq import count_messages
     from shared.db import commands as stored
-    from shared.db import outbox, purge
+    from shared.db import inbox, outbox, overview, purge
     from shared.db.connect import raw
 
     with _transaction(database_url, state) as tx:
         unpublished, load = outbox.count(raw(tx)), stored.get_load(raw(tx))
         backlog = purge.get_backlog(raw(tx))
+        inbound, sessions, sends = inbox.get_backlog(raw(tx)), overview.get_sessions(raw(tx)), overview.get_sends(raw(tx))
+        troubled = overview.get_troubled(raw(tx), limit=TROUBLED_MAX)
     typer.echo("PostgreSQL")
     typer.echo(
         f"  {_number(load.pending, 'transfer waits', 'transfers wait')}"
@@ -168,6 +176,8 @@ def queues(database_url: DatabaseUrl = None, amqp_url: AmqpUrl = None, state: St
     typer.echo(
         f"  {_number(backlog.leads, 'lead', 'leads')} of {_number(backlog.epochs, 'campaign', 'campaigns')} left to remove (purge){since}"
     )
+    typer.echo("Telegram")
+    _echo_telegram(inbound, sessions, sends, troubled)
     url = _url(amqp_url, state, "amqp_url", "GATEPOST_AMQP_URL")
     try:
         try_broker(url)
@@ -180,6 +190,21 @@ def queues(database_url: DatabaseUrl = None, amqp_url: AmqpUrl = None, state: St
             typer.echo(f"  {queue}: not there yet; the first relay or ledger that connects makes it")
         else:
             typer.echo(f"  {queue}: {_number(count[0], 'message waits', 'messages wait')}, {count[1]:,} dead")
+
+
+def _echo_telegram(inbound: "Backlog", sessions: "Sessions", sends: "Sends", troubled: "Sequence[Troubled]") -> None:
+    waiting = _number(inbound.events, "event waits", "events wait")
+    if inbound.oldest:
+        waiting += f" for {_number(inbound.bots, 'bot', 'bots')}, the oldest since {_date(inbound.oldest)}"
+    typer.echo(f"  {waiting}")
+    typer.echo(f"  {_number(inbound.parked, 'event is', 'events are')} parked" + ("; `events parked` shows why" if inbound.parked else ""))
+    held = _number(sessions.held, "session is held by a listener", "sessions are held by listeners")
+    typer.echo(f"  {held}, {sessions.free:,} free, {sessions.troubled:,} in trouble")
+    for one in troubled:
+        whose = "the service bot" if one.account is None else f"bot {one.bot} of account {one.account}"
+        typer.echo(f"    {whose} (@{one.username}): {_one_line(one.trouble)}")
+    overdue = f", the oldest due for {_span(sends.overdue_s)}" if sends.waiting else ""
+    typer.echo(f"  {_number(sends.waiting, 'message waits', 'messages wait')} to be sent{overdue}")
 
 
 @commands.command("waiting")
@@ -213,6 +238,42 @@ def release(
     if not released:
         _fail(f"No transfer {command} is parked; `commands parked` shows those that are.")
     typer.echo(f"Transfer {command} waits for a ledger again.")
+
+
+@events.command("parked")
+def show_parked_events(database_url: DatabaseUrl = None, state: StateFolder = HERE) -> None:
+    """Show the events set aside after too many failures, and why."""
+    from shared.db import parked
+    from shared.db.connect import raw
+
+    with _transaction(database_url, state) as tx:
+        found = parked.get_parked(raw(tx), limit=SHOWN_MAX)
+    rows = [("id", "bot", "what", "since", "tries", "trouble")]
+    rows += [(str(e.id), str(e.bot), e.kind, _date(e.arrived), str(e.attempts), _one_line(e.trouble)) for e in found]
+    _echo_table(rows, "No event is parked.")
+    if len(found) == SHOWN_MAX:
+        typer.echo(f"These are the oldest {SHOWN_MAX}; there may be more.")
+
+
+@events.command("release")
+def release_events(
+    ids: Annotated[list[int] | None, typer.Argument(metavar="ID...", help="Events' ids, as `events parked` shows them.")] = None,
+    database_url: DatabaseUrl = None,
+    state: StateFolder = HERE,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="Release all that are parked.")] = False,
+) -> None:
+    """Let parked events be tried again from the start."""
+    from shared.db import parked
+    from shared.db.connect import raw
+
+    if bool(ids) is everything:
+        _fail("Name the events to release, or say --all.")
+    with _transaction(database_url, state) as tx:
+        released = parked.release(raw(tx), ids or None)
+    if not released:
+        _fail("No such event is parked; `events parked` shows those that are.")
+    typer.echo(f"{_number(released, 'event waits', 'events wait')} for an ingest worker again.")
 
 
 def _show_commands(database_url: str | None, state: Path, wanted: "State", nothing: str) -> None:

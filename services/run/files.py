@@ -22,14 +22,20 @@ class AccountFile:
     campaigns: list[int]
 
 
-def write_run_file(state: Path, *, base_url: str, addresses: Addresses, accounts: list[AccountFile], pids: Mapping[str, int]) -> None:
-    """run.json: that a system is up, where it is, and how to get in."""
+def write_run_file(
+    state: Path, *, base_url: str, addresses: Addresses, accounts: list[AccountFile], pids: Mapping[str, int], control_port: int | None
+) -> None:
+    """run.json: that a system is up, where it is, and how to get in.
+
+    `control_port` is of the server in Telegram's place, where there is one: there people can be made to do things.
+    """
     content = {
         "base_url": base_url,
         "database_url": addresses.database_url,
         "amqp_url": addresses.amqp_url,
         "accounts": [asdict(account) for account in accounts],
         "processes": [{"name": name, "pid": pid} for name, pid in pids.items()],
+        "telegram": None if control_port is None else {"control_port": control_port},
     }
     write_private(_run_file(state), content)
 
@@ -49,12 +55,16 @@ def read_run_file(state: Path) -> dict[str, Any] | None:
 
 
 def write_private(file: Path, content: object) -> None:
+    """Write JSON for its owner's eyes only."""
+    write_private_text(file, json.dumps(content, indent=2) + "\n")
+
+
+def write_private_text(file: Path, text: str) -> None:
     """Write a file that only its owner may read, whole or not at all: a reader finds the old one or the new one, also after a crash."""
     new = file.with_suffix(".new")
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
-        json.dump(content, output, indent=2)
-        output.write("\n")
+        output.write(text)
         output.flush()
         os.fsync(output.fileno())
     new.replace(file)

@@ -13,15 +13,17 @@ from shared.db import commands
 from shared.db.connect import connect
 
 BOTS_LIST: Final = "/api/bots/list.json"
+LEADS_LIST: Final = "/api/leads/list.json"
 TRANSFER_BOT: Final = "/api/transfer/bot.json"
 
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """One of the two accounts, with its bots by id."""
+    """One of the two accounts, with its bots by id, and how many leads it has."""
 
     account: AccountFile
     bots: dict[int, str]
+    leads: int
 
 
 def transfer(client: Client, database_url: str, pair: Sequence[AccountFile], bot: int) -> list[str]:
@@ -51,12 +53,12 @@ def transfer(client: Client, database_url: str, pair: Sequence[AccountFile], bot
         f"  transfer  {answer.transfer}",
         f"  worker    {_worker(database_url, answer.transfer)}",
         "",
-        *table([("", "bots before", "bots after"), *(_row(*sides) for sides in zip(before, after, strict=True))]),
+        *table([("", "leads", "bots before", "leads", "bots after"), *(_row(*sides) for sides in zip(before, after, strict=True))]),
     ]
 
 
-def _row(before: _Side, after: _Side) -> tuple[str, str, str]:
-    return before.account.name, _names(before), _names(after)
+def _row(before: _Side, after: _Side) -> tuple[str, ...]:
+    return before.account.name, f"{before.leads:,}", _names(before), f"{after.leads:,}", _names(after)
 
 
 def _names(side: _Side) -> str:
@@ -64,11 +66,16 @@ def _names(side: _Side) -> str:
 
 
 def _look(client: Client, account: AccountFile) -> _Side:
-    answer = client.get(BOTS_LIST, account.key)
+    bots: list[dict[str, Any]] = _get(client, account, BOTS_LIST)["data"]
+    leads: int = _get(client, account, f"{LEADS_LIST}?limit=1")["total"]
+    return _Side(account, {bot["id"]: f"@{bot['username']}" for bot in bots}, leads)
+
+
+def _get(client: Client, account: AccountFile, path: str) -> dict[str, Any]:
+    answer = client.get(path, account.key)
     if answer.body.get("status") != "ok":
-        raise Unanswered(f"{BOTS_LIST}: {_reason(answer)}")
-    rows: list[dict[str, Any]] = answer.body["data"]
-    return _Side(account, {row["id"]: f"@{row['username']}" for row in rows})
+        raise Unanswered(f"{path}: {_reason(answer)}")
+    return answer.body
 
 
 def _reason(answer: Answer) -> str:

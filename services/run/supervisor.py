@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -31,13 +31,16 @@ LAST_LINE_CHARS: Final = 300
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
-#: The order of starting. The gateway comes last: when it answers, whom it needs has been started.
-PROCESSES: Final = ("relay", "ledger", "gateway")
-
-#: The order of stopping: first nobody accepts, then nobody works.
-STOPS: Final = ("gateway", "ledger", "relay")
-
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Program:
+    """A process as it is started: `python -m WORDS`, with settings of its own beside those of all. No repr, for the secrets among them."""
+
+    name: str
+    words: tuple[str, ...]
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -71,31 +74,36 @@ class Supervisor:
         self._settings = settings
         self._signals = signals
         self._say = say
+        self._programs: dict[str, Program] = {}
         self._children: dict[str, _Child] = {}
         self._restarts: dict[str, _Restart] = {}
 
-    def run(self, name: str) -> str | None:
-        """Run a command of ours to its end. None when it succeeded, else the last line it said.
+    def run(self, program: Program) -> str | None:
+        """Run something to its end. None when it succeeded, else the last line it said.
 
         Raises:
             Stopped: it was told to stop, too, and did.
         """
-        child = self._start(name, delay_s=DELAY_FIRST_S)
+        child = self._start(program, delay_s=DELAY_FIRST_S)
         try:
             while child.popen.poll() is None:
                 self._signals.wait(None)
         finally:
-            self._end(name)
-        return self._last_line(name, child) if child.popen.returncode else None
+            self._end(program.name)
+        return self._last_line(program.name, child) if child.popen.returncode else None
 
-    def start(self) -> None:
-        """Start all processes."""
-        for name in PROCESSES:
-            self._start(name, delay_s=DELAY_FIRST_S)
+    def start(self, program: Program) -> None:
+        """Start a process, and keep it up from now on."""
+        self._programs[program.name] = program
+        self._start(program, delay_s=DELAY_FIRST_S)
 
     def pids(self) -> dict[str, int]:
         """The processes that run."""
-        return {name: self._children[name].popen.pid for name in PROCESSES if name in self._children}
+        return {name: self._children[name].popen.pid for name in self._programs if name in self._children}
+
+    def is_complete(self) -> bool:
+        """Whether everything runs that was started."""
+        return self._programs.keys() <= self._children.keys()
 
     def look(self) -> bool:
         """Say what crashed, and start again what is due. Whether the pids have changed."""
@@ -113,29 +121,30 @@ class Supervisor:
         return None if due is None else max(0.0, due - time.monotonic())
 
     def stop(self) -> None:
-        """Stop every process, one after the other, and wait for each."""
+        """Stop every process, the last one started first, and wait for each."""
         self._restarts.clear()
-        for name in STOPS:
+        for name in reversed(self._programs):
             self._end(name)
 
-    def _start(self, name: str, *, delay_s: float) -> _Child:
-        """`python -m services NAME`, its output appended to its log."""
-        log = self._log(name)
+    def _start(self, program: Program, *, delay_s: float) -> _Child:
+        """Start it, its output appended to its log."""
+        log = self._log(program.name)
         if log.exists() and log.stat().st_size > LOG_BYTES_MAX:
             log.replace(log.with_suffix(".old.log"))
         with log.open("ab") as output:
             said_before = output.tell()
             popen = subprocess.Popen(
-                [sys.executable, "-S", "-E", str(tied.__file__), str(os.getpid()), sys.executable, "-m", "services", name],
+                [sys.executable, "-S", "-E", str(tied.__file__), str(os.getpid()), sys.executable, "-m", *program.words],
                 cwd=ROOT,
-                env={**os.environ, **self._settings},  # noqa: TID251  # handed on, not read
+                env={**os.environ, **self._settings, **program.settings},  # noqa: TID251  # handed on, not read
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
             )
-        self._children[name] = _Child(popen, time.monotonic(), said_before, delay_s)
-        return self._children[name]
+        child = _Child(popen, time.monotonic(), said_before, delay_s)
+        self._children[program.name] = child
+        return child
 
     def _note_crash(self, name: str, child: _Child) -> None:
         """One line for a person, and a start that waits: briefly, unless the child has crashed again and again."""
@@ -149,7 +158,7 @@ class Supervisor:
     def _start_again(self, name: str, delay_s: float) -> None:
         """A machine that has no memory or no disk left at this moment must not take the supervisor along."""
         try:
-            self._start(name, delay_s=delay_s)
+            self._start(self._programs[name], delay_s=delay_s)
         except OSError as error:
             self._restarts[name] = _Restart(time.monotonic() + delay_s, min(2 * delay_s, DELAY_LAST_S))
             self._say(f"The {name} can't be started ({error.strerror}). Trying again in {delay_s:.1f} s.")

@@ -12,18 +12,21 @@ from typing import Final, Never
 
 from services import addresses
 from services.addresses import Addresses, Unusable
-from services.run import demo, files, show
+from services.run import demo, files, keys, show, telegram
 from services.run.client import Client, Unanswered
 from services.run.files import AccountFile
 from services.run.servers import Servers
 from services.run.signals import Signals, Stopped
-from services.run.supervisor import PROCESSES, Supervisor
+from services.run.supervisor import Program, Supervisor
+from services.run.tally import Tally
+from services.run.telegram import Telegram
 from shared import local
 from shared.db.connect import AWAY
 from shared.local import ServiceMissing, Services, StateInUse, ports
 from shared.local.postgres import PostgresFailed
 from shared.local.processes import NeverEnded
 from shared.local.rabbitmq import RabbitMQFailed
+from shared.sealing import BadKeys, Sealer, new_key
 
 HOST: Final = "127.0.0.1"
 
@@ -34,6 +37,9 @@ PORT_LAST: Final = 8_179
 #: How long the gateway may take until it is ready, and how often it is asked.
 READY_S: Final = 60.0
 READY_POLL_S: Final = 0.05
+
+#: How long is waited for the first events of the demo's people, before a bot of theirs is transferred.
+EVENTS_S: Final = 15.0
 
 #: How often the private servers are looked at.
 SERVERS_LOOK_S: Final = 2.0
@@ -50,6 +56,11 @@ class Settings:
     demo: bool
     database_url: str | None
     amqp_url: str | None
+    secret_keys: str | None = None
+    api_id: int | None = None
+    api_hash: str | None = None
+    service_bot: str | None = None
+    media: Path | None = None
 
 
 class CannotRun(Exception):
@@ -62,9 +73,9 @@ def run(settings: Settings, write: Say) -> None:
     1. Hold the state folder; what a killed predecessor said of itself there is no longer true.
     2. Choose the port and try the services that are somebody else's, before anything is started.
     3. Start the private services.
-    4. Bring the schema up to date, make the demo if this database has none, start our processes.
-    5. Transfer a bot, write run.json, say where to go.
-    6. Watch until asked to stop. Then our processes stop, then the services, by the way out of the blocks.
+    4. Bring the schema up to date, make the demo if this database has none, find out what there is of Telegram.
+    5. Start our processes, transfer a bot, write run.json, say where to go.
+    6. Watch, and say what happens, until asked to stop. Then our processes stop, then the services, by the way out of the blocks.
 
     Raises:
         CannotRun, with a sentence.
@@ -74,6 +85,7 @@ def run(settings: Settings, write: Say) -> None:
         try:
             with _alone_in(settings.state):
                 files.remove_run_file(settings.state)
+                _check(settings)
                 port = _choose_port(settings.port)
                 _try_given_services(settings)
                 _start_and_stay(settings, port, signals, say)
@@ -96,12 +108,7 @@ def _start_and_stay(settings: Settings, port: int, signals: Signals, say: Say) -
         both = Addresses(services.database_url, services.amqp_url)
         where = f"{addresses.database_place(both.database_url)} and {addresses.broker_place(both.amqp_url)}"
         say(f"PostgreSQL and RabbitMQ are up, at {where} ({_since(started)})")
-        environment = {
-            "GATEPOST_DATABASE_URL": both.database_url,
-            "GATEPOST_AMQP_URL": both.amqp_url,
-            "GATEPOST_HOST": HOST,
-            "GATEPOST_PORT": str(port),
-        }
+        environment = {"GATEPOST_DATABASE_URL": both.database_url, "GATEPOST_AMQP_URL": both.amqp_url}
         supervisor = Supervisor(settings.state / "log", environment, signals=signals, say=lambda line: say(both.hide(line)))
         try:
             _work(settings, services, Client(f"http://{HOST}:{port}"), supervisor, signals, say)
@@ -119,21 +126,30 @@ def _work(settings: Settings, services: Services, client: Client, supervisor: Su
     both = Addresses(services.database_url, services.amqp_url)
     _migrate(supervisor, both, say)
     known = _demo(settings, both, say) if settings.demo else None
+    given = _given(settings, keys.recall_or_make(settings.state))
+    there = _telegram(settings, both, known, given)
+    say(there.says)
     signals.check()
-    _start_processes(supervisor, client, signals, say)
+    tally = Tally(both.database_url, say)
+    _start_processes(_programs(client, there, given), there, supervisor, client, signals, say)
     if known:
+        if there.server:
+            _await_events(tally, supervisor, signals)
         _show(client, both, known, say)
     accounts = demo.describe(both.database_url, known) if known else []
 
     def publish() -> None:
-        files.write_run_file(settings.state, base_url=client.base_url, addresses=both, accounts=accounts, pids=supervisor.pids())
+        pids = supervisor.pids()
+        files.write_run_file(
+            settings.state, base_url=client.base_url, addresses=both, accounts=accounts, pids=pids, control_port=there.control_port
+        )
 
     publish()
-    _say_where_to_go(settings, client, accounts, say)
-    _watch(supervisor, Servers(services, both.hide, say), signals, publish, say)
+    _say_where_to_go(settings, client, there, accounts, say)
+    _watch(supervisor, Servers(services, both.hide, say), tally, signals, publish, say)
 
 
-def _watch(supervisor: Supervisor, servers: Servers, signals: Signals, publish: Callable[[], None], say: Say) -> Never:
+def _watch(supervisor: Supervisor, servers: Servers, tally: Tally, signals: Signals, publish: Callable[[], None], say: Say) -> Never:
     """Look after the processes, at once when one ends, and after the private servers, which are nobody's children, now and then.
 
     Raises:
@@ -146,6 +162,7 @@ def _watch(supervisor: Supervisor, servers: Servers, signals: Signals, publish: 
             except OSError as error:
                 say(f"run.json can't be written: {error.strerror}")
         servers.look()
+        tally.look()
         due_s = supervisor.next_look_s()
         signals.wait(SERVERS_LOOK_S if due_s is None else min(due_s, SERVERS_LOOK_S))
 
@@ -183,6 +200,15 @@ def _choose_port(wanted: int | None) -> int:
     return free or ports.choose(1)[0]
 
 
+def _check(settings: Settings) -> None:
+    if bool(settings.api_id) != bool(settings.api_hash):
+        raise CannotRun("GATEPOST_TELEGRAM_API_ID and GATEPOST_TELEGRAM_API_HASH go together: set both, or neither.")
+    try:
+        Sealer.read(settings.secret_keys or new_key())
+    except BadKeys as error:
+        raise CannotRun(f"GATEPOST_SECRET_KEYS can't be used: {error}") from None
+
+
 def _try_given_services(settings: Settings) -> None:
     if settings.database_url:
         addresses.try_database(settings.database_url)
@@ -195,7 +221,7 @@ def _try_given_services(settings: Settings) -> None:
 
 def _migrate(supervisor: Supervisor, both: Addresses, say: Say) -> None:
     started = time.monotonic()
-    trouble = supervisor.run("migrate")
+    trouble = supervisor.run(Program("migrate", ("services", "migrate")))
     if trouble is not None:
         raise CannotRun(f"The schema could not be brought up to date: {both.hide(trouble)}")
     say(f"The schema is up to date ({_since(started)})")
@@ -213,24 +239,74 @@ def _demo(settings: Settings, both: Addresses, say: Say) -> demo.Demo:
     return made
 
 
-def _start_processes(supervisor: Supervisor, client: Client, signals: Signals, say: Say) -> None:
+def _given(settings: Settings, own: keys.Keys) -> telegram.Settings:
+    media = (settings.media or settings.state / "media").resolve()
+    media.mkdir(parents=True, exist_ok=True)
+    service_bot = settings.service_bot or "" if settings.api_id else own.service_bot
+    return telegram.Settings(secret_keys=settings.secret_keys or own.sealing, service_bot=service_bot, media=media)
+
+
+def _telegram(settings: Settings, both: Addresses, known: demo.Demo | None, given: telegram.Settings) -> Telegram:
+    """Telegram itself where its two settings are given; in the demo a server in its place; else nothing."""
+    if settings.api_id and settings.api_hash:
+        return telegram.itself(both.database_url, given, settings.api_id, settings.api_hash)
+    if known:
+        return telegram.simulated(both.database_url, given, settings.state, [key.account for key in known.keys])
+    return telegram.nothing()
+
+
+def _programs(client: Client, there: Telegram, given: telegram.Settings) -> list[Program]:
+    """Our processes in the order of their start. They are stopped in the reverse one: first nobody accepts, then nobody works."""
+    workers = [Program(name, ("services", name)) for name in ("relay", "ledger", "ingest")]
+    listeners = [there.listener] if there.listener else []
+    where = {"GATEPOST_HOST": HOST, "GATEPOST_PORT": client.base_url.rpartition(":")[2]}
+    return [*workers, *listeners, Program("gateway", ("services", "gateway"), {**where, **given.shared()})]
+
+
+def _start_processes(programs: list[Program], there: Telegram, supervisor: Supervisor, client: Client, signals: Signals, say: Say) -> None:
+    """The gateway comes last: when it answers, whom it needs has been started."""
     started = time.monotonic()
-    supervisor.start()
-    missing = "it did not answer"
-    while time.monotonic() - started < READY_S:
-        supervisor.look()
-        try:
-            answer = client.get("/readyz")
-        except Unanswered:
-            pass
-        else:
-            if answer.body.get("status") == "ok" and supervisor.pids().keys() == set(PROCESSES):
-                running = ", ".join(f"{name} {pid}" for name, pid in supervisor.pids().items())
-                say(f"Our processes are up: {running} ({_since(started)})")
-                return
-            missing = "; ".join(map(str, answer.body.get("missing", [])))
+    if there.server:
+        supervisor.start(there.server)
+        _wait(lambda: None if ports.answers(there.port) else "The server in Telegram's place did not answer", supervisor, signals)
+    for program in programs:
+        supervisor.start(program)
+    _wait(lambda: _missing(client, supervisor), supervisor, signals)
+    running = ", ".join(f"{name} {pid}" for name, pid in supervisor.pids().items())
+    say(f"Our processes are up: {running} ({_since(started)})")
+
+
+def _missing(client: Client, supervisor: Supervisor) -> str | None:
+    """What keeps the gateway from being ready, in words."""
+    try:
+        answer = client.get("/readyz")
+    except Unanswered:
+        return "The gateway did not answer"
+    if answer.body.get("status") != "ok":
+        return f"The gateway was not ready: {'; '.join(map(str, answer.body.get('missing', [])))}"
+    return None if supervisor.is_complete() else "Not all processes kept running"
+
+
+def _wait(missing: Callable[[], str | None], supervisor: Supervisor, signals: Signals) -> None:
+    """Until nothing is missing any more.
+
+    Raises:
+        CannotRun: it took too long.
+    """
+    deadline = time.monotonic() + READY_S
+    while lacking := missing():
+        if time.monotonic() > deadline:
+            raise CannotRun(f"{lacking} within {READY_S:.0f} s.")
         signals.wait(READY_POLL_S)
-    raise CannotRun(f"The gateway was not ready within {READY_S:.0f} s: {missing}")
+        supervisor.look()
+
+
+def _await_events(tally: Tally, supervisor: Supervisor, signals: Signals) -> None:
+    """Let something happen at Telegram before a bot is transferred. If nothing does, the lines that follow show it."""
+    deadline = time.monotonic() + EVENTS_S
+    while not tally.has_news() and time.monotonic() < deadline:
+        signals.wait(READY_POLL_S)
+        supervisor.look()
 
 
 def _show(client: Client, both: Addresses, known: demo.Demo, say: Say) -> None:
@@ -244,13 +320,16 @@ def _show(client: Client, both: Addresses, known: demo.Demo, say: Say) -> None:
         say(line)
 
 
-def _say_where_to_go(settings: Settings, client: Client, accounts: list[AccountFile], say: Say) -> None:
+def _say_where_to_go(settings: Settings, client: Client, there: Telegram, accounts: list[AccountFile], say: Say) -> None:
     say("")
     say(f"Gatepost is ready at {client.base_url}. Ctrl-C stops it.")
     say(f"  Keys, tokens and addresses are in {settings.state / 'run.json'}, logs in {settings.state / 'log'}.")
     if accounts:
         say(f"  The bots of {accounts[0].name}:")
         say(f"    curl -sS -H 'Authorization: Bearer {accounts[0].key}' {client.base_url}{show.BOTS_LIST}")
+        if there.example:
+            say("  Somebody follows a deep link, and more can be asked for (tests/telegram/control.py):")
+            say(f"    {sys.executable} -m tests.telegram.poke {there.control_port} {there.example}")
     else:
         say("  No demo was wanted; this makes an account, and prints its key:")
         say(f"    {sys.executable} -m services account add --name Anna --state {settings.state}")

@@ -30,15 +30,22 @@ from shared.local import Services
 from shared.local.ports import choose
 from tests.api import Api
 from tests.conftest import on_database
-from tests.stack import Process, eventually
+from tests.stack import SECRET_KEY, Process, eventually
 from tests.world import World
 
 ROOT: Final = Path(__file__).parent.parent.parent
 COMPOSE: Final = ROOT / "compose.yaml"
-SECRETS: Final = {"POSTGRES_PASSWORD": "the-database-secret", "RABBITMQ_PASSWORD": "the-broker-secret"}
+SECRETS: Final = {
+    "POSTGRES_PASSWORD": "the-database-secret",
+    "RABBITMQ_PASSWORD": "the-broker-secret",
+    "GATEPOST_SECRET_KEYS": SECRET_KEY,
+    "GATEPOST_TELEGRAM_API_ID": "1234567",
+    "GATEPOST_TELEGRAM_API_HASH": "the-application-secret",
+}
 UPSTREAM: Final = {"postgres": "postgres:18", "rabbitmq": "rabbitmq:4-management"}
-WORKERS: Final = ("gateway", "relay", "ledger")
+WORKERS: Final = ("gateway", "relay", "listener", "ingest", "ledger")
 PORT_INSIDE: Final = "8000"
+MEDIA_INSIDE: Final = "/var/lib/gatepost/media"
 HEALTH_S: Final = 60.0
 CHECK_PAUSE_S: Final = 1.0
 CHECK_S: Final = 10.0  # a check that takes longer has failed, as in the file
@@ -177,7 +184,8 @@ class Containers:
 
     def _environment(self, service: str, port: int) -> dict[str, str]:
         given: dict[str, str] = self.services[service]["environment"]
-        mapped = {name: str(port) if value == PORT_INSIDE else self._mapped(value) for name, value in given.items()}
+        here = {PORT_INSIDE: str(port), MEDIA_INSIDE: str(self.folder / "media")}
+        mapped = {name: here.get(value) or self._mapped(value) for name, value in given.items()}
         return {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", **mapped}
 
     def _mapped(self, value: str) -> str:
@@ -219,6 +227,7 @@ def empty_database_url(local: Services) -> Iterator[str]:
 @pytest.fixture
 def containers(empty_database_url: str, amqp_url: str, tmp_path: Path) -> Iterator[Containers]:
     IMAGE.unpack(tmp_path)
+    (tmp_path / "media").mkdir()
     running = Containers(read()["services"], tmp_path, {"postgres": empty_database_url, "rabbitmq": amqp_url})
     yield running
     running.end()
@@ -285,6 +294,8 @@ def test_every_long_running_service_can_be_scaled_restarted_watched_and_stopped(
         assert service["restart"] == "unless-stopped"
         assert service["healthcheck"]["test"]
         assert service["stop_grace_period"]
+    assert all(f"media:{MEDIA_INSIDE}" in services[name]["volumes"][0] for name in ("gateway", "listener"))
+    assert f" {MEDIA_INSIDE}\n" in (ROOT / "Dockerfile").read_text()
     for name in WORKERS:
         assert services[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
     assert [name for name in WORKERS if "ports" in services[name]] == ["gateway"]
@@ -305,7 +316,7 @@ def test_the_image_has_what_it_copies_and_starts_without_being_root(tmp_path: Pa
     assert "gateway" in outcome.stdout
 
 
-def test_two_of_each_worker_carry_a_transfer_out_once_and_one_that_dies_is_not_healthy(
+def test_two_of_each_worker_carry_a_transfer_out_once_and_one_that_dies_or_stands_still_is_not_healthy(
     containers: Containers, empty_database_url: str
 ) -> None:
     migrate = containers.start("migrate")
@@ -327,6 +338,10 @@ def test_two_of_each_worker_carry_a_transfer_out_once_and_one_that_dies_is_not_h
     assert [row["id"] for row in other.get("camp/list", ben.key).data] == campaigns
     with psycopg.connect(empty_database_url) as db:
         assert db.execute("SELECT count(*) FROM transfer").fetchone() == (1,)
+        listener = next(process for process in workers if process.name == "listener")
+        listener.send(signal.SIGSTOP)
+        db.execute("UPDATE listener SET expires_at = now() WHERE name LIKE %s", [f"%:{listener.pid}"])
+    assert containers.check(listener).stderr == f"lease: process {listener.pid} does not renew it\n"
     *others, ledger = workers
     ledger.kill()
     check = containers.check(ledger)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from services.__main__ import app
 from shared.broker.rabbitmq import Publisher
-from shared.db import commands, outbox
+from shared.db import commands, outbox, scene, sessions
 from shared.db.commands import NewCommand
 from shared.db.connect import Raw
 from shared.domain.transfers import Kind
@@ -20,6 +20,8 @@ from tests.stack import Stack, eventually
 from tests.world import World
 
 Operate = Callable[..., Result]
+
+LISTENER = UUID(int=7)
 
 #: Tries alone before the ledger parks a command.
 TRIES = 3
@@ -55,6 +57,16 @@ def submit(db: Raw, world: World) -> NewCommand:
     )
     commands.add(db, [command])
     return command
+
+
+def add_event(db: Raw, bot: int, *, parked: bool = False) -> int:
+    """An event as a listener takes it in, or as it is when its third worker has died of it."""
+    values = (bot, parked, 3 if parked else 0, "it was too much" if parked else "")
+    row = db.execute(
+        "INSERT INTO inbox_event (bot_id, kind, parked, attempts, trouble) VALUES (%s, 'start', %s, %s, %s) RETURNING id", values
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def park(db: Raw, command: UUID) -> None:
@@ -100,6 +112,7 @@ def test_queues_say_what_waits_where(operate: Operate, world: World, db: Raw, am
     quiet = said(operate("queues"))
     assert "0 transfers wait\n" in quiet
     assert "ledger: not there yet" in quiet
+    assert "  0 events wait\n  0 events are parked\n  0 sessions are held by listeners, 0 free, 0 in trouble\n  0 messages wait" in quiet
 
     command = submit(db, world)
     publisher = Publisher(amqp_url)
@@ -115,6 +128,52 @@ def test_queues_say_what_waits_where(operate: Operate, world: World, db: Raw, am
     assert "2 wake-ups are not yet published" in busy
     assert "1,000 leads of 1 campaign left to remove" in busy
     assert "ledger: 1 message waits, 0 dead\n" in busy
+
+
+def test_queues_say_what_waits_of_telegram(operate: Operate, world: World, db: Raw) -> None:
+    ann = world.account("Ann")
+    held, free, troubled = world.bot(ann), world.bot(ann), world.bot(ann)
+    for bot in (held, free, troubled):
+        scene.set_token(db, bot, b"sealed")
+    sessions.register(db, LISTENER, name="listener@here:1", capacity=10, lease_s=60)
+    db.execute("UPDATE bot_session SET listener_id = %s WHERE bot_id <> %s", [LISTENER, free])
+    db.execute("UPDATE bot_session SET trouble = %s WHERE bot_id = %s", ["it is\nsad", troubled])
+    add_event(db, held)
+    add_event(db, held)
+    add_event(db, free, parked=True)
+    db.execute(
+        "INSERT INTO send (bot_id, subscriber, kind, random_id, at, due) VALUES (%s, 1, 'welcome', 1, now(), now() - interval '90 s')",
+        [held],
+    )
+
+    said_of_it = said(operate("queues"))
+
+    assert re.search(r"^  2 events wait for 1 bot, the oldest since \S+ \S+ UTC$", said_of_it, re.MULTILINE)
+    assert "  1 event is parked; `events parked` shows why\n" in said_of_it
+    assert "  2 sessions are held by listeners, 1 free, 1 in trouble\n" in said_of_it
+    assert f"    bot {troubled} of account {ann.id} (@bot" in said_of_it
+    assert "): it is sad\n" in said_of_it
+    assert "  1 message waits to be sent, the oldest due for 1 minute\n" in said_of_it
+    db.execute("UPDATE listener SET expires_at = now() - interval '1 s'")
+    assert "  0 sessions are held by listeners, 3 free, 1 in trouble\n" in said(operate("queues"))
+
+
+def test_a_parked_event_is_shown_with_its_reason_and_waits_once_released(operate: Operate, world: World, db: Raw) -> None:
+    bot = world.bot(world.account("Ann"))
+    assert said(operate("events", "parked")) == "No event is parked.\n"
+    event = add_event(db, bot, parked=True)
+    shown = said(operate("events", "parked"))
+    assert re.search(rf"^  {event} +{bot} +start +\S+ \S+ UTC +3 +it was too much$", shown, re.MULTILINE)
+
+    assert said(operate("events", "release", str(event))) == "1 event waits for an ingest worker again.\n"
+
+    assert db.execute("SELECT parked, attempts, trouble FROM inbox_event").fetchone() == (False, 0, "")
+    assert db.execute("SELECT wake, key FROM outbox").fetchone() == (Wake.APPLY_EVENTS, str(bot))
+    assert "No such event is parked" in failure(operate("events", "release", str(event)))
+    assert "Name the events" in failure(operate("events", "release"))
+    add_event(db, bot, parked=True)
+    add_event(db, bot, parked=True)
+    assert said(operate("events", "release", "--all")) == "2 events wait for an ingest worker again.\n"
 
 
 def test_a_parked_transfer_is_shown_with_its_reason_and_done_once_released(
@@ -167,7 +226,7 @@ def test_a_database_without_the_schema_is_one_sentence(operate: Operate, db: Raw
 
 def test_every_command_explains_itself(operate: Operate) -> None:
     overview = said(operate("--help"))
-    for name in ("run", "gateway", "relay", "ledger", "migrate", "queues", "account", "commands"):
+    for name in ("run", "gateway", "relay", "ledger", "listener", "ingest", "migrate", "queues", "account", "commands", "events"):
         assert re.search(rf"^  {name} +[A-Z].*\.$", overview, re.MULTILINE), name
         said(operate(name, "--help"))
     assert "GATEPOST_DATABASE_URL" in said(operate("run", "--help"))
