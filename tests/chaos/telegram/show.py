@@ -32,12 +32,15 @@ SETTLES_S: Final = 90.0
 #: So many times the interval in which every bot asks for what it has missed.
 LOOKS_AFTERWARDS: Final = 1.2
 
+#: Between two faults there is so much time at least, however late they are.
+PEACE_S: Final = 0.5
+
 FINDINGS_SHOWN: Final = 5
 
 #: Each fault so many times, in the long run and in the short one.
 FULL: Final = {
     "listener killed": 6,
-    **{kill_at(point): 2 for point in POINTS},
+    **{kill_at(point): 4 for point in POINTS},
     "listener ended": 2,
     "listener stopped, and back": 3,
     "listener stopped, connected, and back": 3,
@@ -180,7 +183,7 @@ def collect(here: Stage, db: Raw, began: Mark, hands: Hands) -> Case:
 def _strike(hands: Hands, faults: Iterable[Fault], start: float) -> None:
     """Each fault at its time or, if the one before took long, later."""
     for fault in faults:
-        time.sleep(max(0.0, start + fault.at_s - time.monotonic()))
+        time.sleep(max(PEACE_S, start + fault.at_s - time.monotonic()))
         hands.carry_out(fault.what)
         _say(f"{time.monotonic() - start:4.0f} s: {fault.what}")
 

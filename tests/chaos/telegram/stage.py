@@ -264,16 +264,16 @@ def slow_line(url: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
 
 
 def ports_to(pid: int, port: int) -> frozenset[int]:
-    """The process's own ends of its connections to this port."""
-    inodes = set()
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(OSError):
-            target = str(entry.readlink())
-            if target.startswith("socket:["):
-                inodes.add(target[8:-1])
-    found = set()
-    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[9] in inodes and int(fields[2].rpartition(":")[2], 16) == port:
-            found.add(int(fields[1].rpartition(":")[2], 16))
-    return frozenset(found)
+    """The process's own ends of its connections to this port; none if it is gone."""
+    try:
+        inodes = {str(socket.readlink()) for socket in Path(f"/proc/{pid}/fd").iterdir()}
+        lines = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    except OSError:
+        return frozenset()
+    ends = [(line[1], line[2]) for line in lines if f"socket:[{line[9]}]" in inodes]
+    return frozenset(_port(ours) for ours, theirs in ends if _port(theirs) == port)
+
+
+def _port(end: str) -> int:
+    """Of an address as the kernel writes it."""
+    return int(end.rpartition(":")[2], 16)
