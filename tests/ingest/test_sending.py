@@ -227,6 +227,7 @@ async def test_a_backlog_of_one_bot_is_sent_few_at_a_time_and_delays_no_other(op
         async with m.sending():
             await until(lambda: m.waiting() == 0, "all is sent")
         assert [sent.peer_id for sent in m.core.record.sent].index(ANN) <= 2 * sending.PER_BOT
+        assert m.core.record.methods().count("SendMessage") == 61
         assert len({sent.peer_id for sent in m.core.record.sent}) == len(m.core.record.sent) == 61
 
 
@@ -250,9 +251,17 @@ async def test_a_bot_that_has_another_listener_now_is_left_alone(opened: Opening
 @pytest.mark.parametrize(
     "change",
     [
-        "UPDATE bot_session SET epoch = 2, listener_id = gen_random_uuid()",
+        "UPDATE bot_session SET epoch = 2",
+        """
+        WITH other AS (
+            INSERT INTO listener (id, name, capacity, expires_at)
+            VALUES (gen_random_uuid(), 'other', 1, now() + interval '1 hour') RETURNING id
+        )
+        UPDATE bot_session SET listener_id = other.id FROM other
+        """,
         "UPDATE listener SET expires_at = now() - interval '1 s'",
     ],
+    ids=["epoch", "listener", "lease"],
 )
 async def test_who_lost_the_lease_while_sending_writes_nothing(opened: Opening, change: str) -> None:
     async with opened() as m:

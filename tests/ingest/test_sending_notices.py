@@ -75,6 +75,18 @@ async def test_an_owner_who_has_linked_is_told_in_the_owners_language(opened: An
         assert second.text.isascii() == (lang == "en")
 
 
+async def test_a_notice_that_is_on_its_way_is_not_queued_again(opened: Any) -> None:
+    async with opened() as m:
+        await m.service_bot()
+        link(m, m.world.account(), OWNER)
+        m.core.nasty.set(slow_s={"SendMessage": 0.2})
+        async with m.sending() as (sender, _):
+            await until(lambda: m.messages(OWNER), "the server has it")
+            sender.poke([SERVICE_BOT])
+            await until(lambda: undelivered(m) == 0 and m.waiting() == 0, "it is recorded")
+        assert m.core.record.methods().count("SendMessage") == 1
+
+
 async def test_what_was_before_the_link_and_what_is_of_others_stays_in_the_list(opened: Any) -> None:
     async with opened() as m:
         await m.service_bot()
