@@ -110,7 +110,7 @@ def edit_campaign(tx: Connection, caller: Caller, wanted: Edit) -> Reply:
         raise invalid("bot", "A campaign's bot can't be changed.")
     if wanted.chat not in {0, *campaign.chats}:
         raise invalid("chat", "A campaign's chat can't be changed.")
-    settings = _agreed(replace(campaign.settings, **wanted.given()))
+    settings = _agreed(replace(campaign.settings, **wanted.given()), before=campaign.settings)
     campaigns.set_settings(tx, campaign, settings, _media_type(tx, caller, settings))
     return Reply()
 
@@ -157,9 +157,10 @@ def _lock(tx: Connection, caller: Caller, campaign_id: int) -> Locked:
     return campaign
 
 
-def _agreed(settings: Settings) -> Settings:
-    """The settings, if they go together."""
-    _refuse(rules.disagreement(settings))
+def _agreed(settings: Settings, before: Settings | None = None) -> Settings:
+    """The settings, if they go together; what was wrong before, as with a campaign that never had a welcome message, may stay so."""
+    known = rules.disagreements(before) if before else []
+    _refuse(next((found for found in rules.disagreements(settings) if found not in known), None))
     return settings
 
 

@@ -102,21 +102,22 @@ def mistake(given: Mapping[str, str | int]) -> Refusal | None:
     return None
 
 
-def disagreement(settings: Settings) -> Refusal | None:
+def disagreements(settings: Settings) -> list[Refusal]:
     """What is wrong with settings that are each well: a text too long, no text and no picture, half a button."""
     parsed = markdown.parse(settings.welcome)
     length = parsed.length if isinstance(parsed, markdown.Formatted) else 0
     longest = CAPTION_LENGTH_MAX if settings.media else WELCOME_LENGTH_MAX
+    found = []
     if length > longest:
         beside = " beside a photo or video" if settings.media else ""
-        return _invalid("welcome", f"The text has {length} UTF-16 units; Telegram takes {longest}{beside}.")
+        found.append(_invalid("welcome", f"The text has {length} UTF-16 units; Telegram takes {longest}{beside}."))
     if not length and not settings.media:
-        return _invalid("welcome", "The welcome message says nothing.")
+        found.append(_invalid("welcome", "The welcome message says nothing."))
     if settings.button_url and not settings.button_text.strip():
-        return _invalid("button_text", "A button with an address needs a text.")
+        found.append(_invalid("button_text", "A button with an address needs a text."))
     if settings.button_text and not settings.button_url:
-        return _invalid("button_url", "A button with a text needs an address.")
-    return None
+        found.append(_invalid("button_url", "A button with a text needs an address."))
+    return found
 
 
 def template_fault(template: str) -> str:

@@ -225,6 +225,14 @@ def test_an_edit_changes_what_is_named_and_nothing_else(home: House, ann: Accoun
     assert do(home, ann, "edit", campaign, button_text="", button_url="") is None
 
 
+def test_a_campaign_that_never_had_a_welcome_message_can_be_edited(home: House, ann: Account) -> None:
+    campaign = home.world.campaign(ann, *place(home, ann))
+    assert do(home, ann, "edit", campaign, pb_wait="https://t.example") is None
+    assert do(home, ann, "edit", campaign, button_text="Go") == ("invalid", "button_url")
+    assert do(home, ann, "edit", campaign, welcome="Hi") is None
+    assert do(home, ann, "edit", campaign, welcome="") == ("invalid", "welcome")
+
+
 def test_the_bot_and_the_chat_of_a_campaign_cannot_be_changed(home: House, ann: Account, ben: Account) -> None:
     bot, chat = place(home, ann)
     campaign = home.world.campaign(ann, bot, chat, welcome="Hi")

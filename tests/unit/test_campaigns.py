@@ -13,7 +13,7 @@ from shared.domain.campaigns import (
     Reason,
     Room,
     Settings,
-    disagreement,
+    disagreements,
     may_add,
     may_resume,
     mistake,
@@ -122,8 +122,8 @@ def test_a_button_has_room_for_so_many_characters() -> None:
     ids=lambda value: str(value)[:40],
 )
 def test_settings_must_go_together(settings: dict[str, Any], blamed: str | None) -> None:
-    found = disagreement(replace(Settings(welcome="Hi"), **settings))
-    assert (found.field if found else None) == blamed
+    found = disagreements(replace(Settings(welcome="Hi"), **settings))
+    assert [refusal.field for refusal in found] == ([blamed] if blamed else [])
 
 
 GOOD = Room(plan=PlanCode.CAT, active=14, fit=True, admin=True, taken=False)
