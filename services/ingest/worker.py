@@ -8,7 +8,7 @@ import structlog
 from services.ingest import careful
 from shared.broker import worker
 from shared.broker.rabbitmq import was_redelivered
-from shared.db.connect import PLANNED_ONCE, Raw
+from shared.db.connect import BY_KEY, Raw
 from shared.failpoints import failpoint
 from shared.messages import Wake
 
@@ -26,5 +26,5 @@ def run(database_url: str, amqp_url: str, *, stop: threading.Event) -> None:
         applied = careful.apply_alone(db, bots, owed) if again else careful.apply_waiting(db, bots)
         log.info("events_applied", count=applied, bots=len(bots), careful=again)
 
-    actor = worker.on_database(apply_events, database_url, name="ingest", limits=PLANNED_ONCE, stop=stop)
+    actor = worker.on_database(apply_events, database_url, name="ingest", limits=BY_KEY, stop=stop)
     worker.run(amqp_url, {Wake.APPLY_EVENTS: actor}, stop)

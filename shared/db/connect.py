@@ -29,6 +29,10 @@ SESSION_LIMITS: Final = {
 #: every time, since it takes an array it has not seen for ten items long, and two look cheaper; planning is then half of its work.
 PLANNED_ONCE: Final[Mapping[str, int | str]] = {**SESSION_LIMITS, "plan_cache_mode": "force_generic_plan"}
 
+#: The same for one whose tables grow from nothing by thousands of rows a second: a plan made when they were small would read the whole of
+#: them ever after.
+BY_KEY: Final[Mapping[str, int | str]] = {**PLANNED_ONCE, "enable_seqscan": "off"}
+
 #: Those of the expected errors that leave the connection well.
 WAITED_TOO_LONG: Final = (
     psycopg.errors.DeadlockDetected,

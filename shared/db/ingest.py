@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from psycopg import Pipeline
@@ -61,7 +62,7 @@ GET_EVENT: Final = (
 
 
 def take(tx: Raw, pipeline: Pipeline, bots: Sequence[int], *, share: int, only: int | None = None) -> dict[int, Event]:
-    """Lock the bots' inboxes and read the oldest events of each, at most `share`, by their ids; or `only` this one.
+    """Lock the bots' inboxes and read the oldest events of each, at most `share`; or `only` this one. By their ids, as they arrived.
 
     From now on the bots count as not awake: who commits more for them announces it. An inbox that is locked has a worker, and is passed
     over: that one looks again after its commit.
@@ -72,7 +73,7 @@ def take(tx: Raw, pipeline: Pipeline, bots: Sequence[int], *, share: int, only: 
     # Fetching alone would only flush, which leaves the server inside the pipeline, where it never counts as idle (`transfers.py`).
     pipeline.sync()
     mine = {row[0] for row in taken}
-    return {row[0]: event_of_row(row) for row in events if row[1] in mine}
+    return {row[0]: event_of_row(row) for row in sorted(events, key=itemgetter(0)) if row[1] in mine}
 
 
 def event_of_row(row: tuple[Any, ...]) -> Event:
@@ -123,14 +124,15 @@ _CONCERNED: Final = """
         SELECT FROM campaign_bot h
         WHERE h.campaign_id = c.id AND h.bot_id = w.bot_id AND (h.to_date IS NULL OR h.to_date >= %(since)s))
 """
-LOCK_CAMPAIGNS: Final = f"SELECT id FROM campaign WHERE id IN ({_CONCERNED}) ORDER BY id FOR NO KEY UPDATE"
+_IDS: Final = f"ANY(ARRAY({_CONCERNED}))"
+LOCK_CAMPAIGNS: Final = f"SELECT id FROM campaign WHERE id = {_IDS} ORDER BY id FOR NO KEY UPDATE"
 GET_CAMPAIGNS: Final = f"""
     SELECT c.id, c.code, c.account_id, c.chat_id, chat.tg_id, c.lead_epoch, c.epoch_since, c.unsub_window, c.deleted,
            {", ".join(f"c.{name}" for name in POSTBACKS)}, {", ".join(f"a.{name}" for name in POSTBACKS)}
-    FROM campaign c JOIN chat ON chat.id = c.chat_id JOIN account a ON a.id = c.account_id WHERE c.id IN ({_CONCERNED})
+    FROM campaign c JOIN chat ON chat.id = c.chat_id JOIN account a ON a.id = c.account_id WHERE c.id = {_IDS}
 """
-GET_HOLDINGS: Final = f"SELECT campaign_id, bot_id, from_date, to_date FROM campaign_bot WHERE campaign_id IN ({_CONCERNED})"
-GET_PAUSES: Final = f"SELECT campaign_id, since, until FROM campaign_pause WHERE campaign_id IN ({_CONCERNED})"
+GET_HOLDINGS: Final = f"SELECT campaign_id, bot_id, from_date, to_date FROM campaign_bot WHERE campaign_id = {_IDS}"
+GET_PAUSES: Final = f"SELECT campaign_id, since, until FROM campaign_pause WHERE campaign_id = {_IDS}"
 GET_BOTS: Final = "SELECT id, answers_moved FROM bot WHERE id = ANY(%(speakers)s) AND disconnected IS NULL"
 
 
@@ -233,19 +235,23 @@ class Wanted(NamedTuple):
 
 
 _WANTED: Final = Columns.of(Wanted)
-_SAME: Final = "(l.campaign_id, l.epoch, l.subscriber) = (w.campaign_id, w.epoch, w.subscriber)"
+_OF_WANTED: Final = "campaign_id = w.campaign_id AND epoch = w.epoch AND subscriber = w.subscriber"
 
+# OFFSET 0 keeps the server from turning these joins around, which it thinks of while the tables are small.
 GET_LEADS: Final = f"""
-    SELECT l.campaign_id, l.subscriber, l.id, l.username, l.status, l.click, l.start_time, l.join_time, l.member, l.seen,
-           l.starts_day, l.holds_day, l.confirms_day, l.unsubs_day, l.told_says, l.told_standing, l.postbacks
-    FROM {_WANTED.source("w")} JOIN lead l ON {_SAME}
+    SELECT w.campaign_id, w.subscriber, l.*
+    FROM {_WANTED.source("w")} CROSS JOIN LATERAL (
+        SELECT id, username, status, click, start_time, join_time, member, seen, starts_day, holds_day, confirms_day, unsubs_day,
+               told_says, told_standing, postbacks
+        FROM lead WHERE {_OF_WANTED} OFFSET 0) AS l
 """
 # The facts of leads that have seen nothing younger than what arrives are not needed (`Kept.ahead`).
 GET_FACTS: Final = f"""
-    SELECT f.campaign_id, f.subscriber, f.at, f.what, f.bot_id, f.message, f.click, f.own, f.weight, f.unsub_window, f.owed, f.held,
-           f.journal, f.journal_id
-    FROM {_WANTED.source("w")} JOIN fact f ON {_SAME.replace("l.", "f.")}
-    WHERE NOT EXISTS (SELECT FROM lead l WHERE {_SAME} AND l.seen < w.earliest)
+    SELECT w.campaign_id, w.subscriber, f.*
+    FROM {_WANTED.source("w")} CROSS JOIN LATERAL (
+        SELECT at, what, bot_id, message, click, own, weight, unsub_window, owed, held, journal, journal_id
+        FROM fact WHERE {_OF_WANTED} OFFSET 0) AS f
+    WHERE NOT EXISTS (SELECT FROM lead WHERE {_OF_WANTED} AND seen < w.earliest OFFSET 0)
 """
 NEW_LEADS: Final = "SELECT nextval('lead_id_seq') FROM generate_series(1, %(leads)s)"
 NEW_ENTRIES: Final = "SELECT nextval('journal_id_seq') FROM generate_series(1, %(entries)s)"

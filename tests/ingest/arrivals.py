@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from services.ingest import apply
 from shared.db import inbox
-from shared.db.connect import PLANNED_ONCE, Raw, connect
+from shared.db.connect import BY_KEY, Raw, connect
 from shared.domain.events import ChatType, Event, EventKind, Seat
 from shared.domain.leads import Action, LeadStatus
 
@@ -38,7 +38,7 @@ def arrive(db: Raw, events: Iterable[Event], *, announce: bool = False) -> None:
 
 def turn(database_url: str, *bots: int) -> int:
     """A worker of its own that takes one turn."""
-    with connect(database_url, name="ingest", limits=PLANNED_ONCE) as db:
+    with connect(database_url, name="ingest", limits=BY_KEY) as db:
         return apply.take_turn(db, bots)
 
 
