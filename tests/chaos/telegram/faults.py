@@ -61,23 +61,16 @@ class Hands:
         self.done[fault] = self.done.get(fault, 0) + 1
 
     def _holder(self) -> Slot:
-        """A listener that has bots, the one with the most first."""
-        eventually(lambda: self.stage.holders(self.db), "somebody has the bots")
-        held = self.stage.holders(self.db)
-        name = max(sorted(held), key=lambda slot: len(held[slot]))
-        return next(slot for slot in self.stage.slots if slot.name == name)
-
-    def _connected_holder(self) -> Slot:
-        """The same, which is connected for each of them."""
-        port = self.stage.server.ports["port"]
+        """The listener with the most bots, which is connected for each of them."""
         found: list[Slot] = []
 
         def is_connected() -> bool:
-            slot = self._holder()
-            found[:] = [slot]
-            return len(ports_to(slot.process.pid, port)) >= len(self.stage.holders(self.db).get(slot.name, ())) > 0
+            held = self.stage.holders(self.db)
+            name = max(sorted(held), key=lambda slot: len(held[slot]), default=None)
+            found[:] = [slot for slot in self.stage.slots if slot.name == name]
+            return bool(found) and len(ports_to(found[0].process.pid, self.stage.server.ports["port"])) >= len(held[found[0].name])
 
-        eventually(is_connected, "somebody is connected for its bots")
+        eventually(is_connected, "somebody is connected for its bots", wait_s=TAKEN_OVER_S)
         return found[0]
 
     def _kill_at(self, point: FailPoint) -> None:
@@ -120,7 +113,7 @@ class Hands:
         self._freeze(keep_connections=True)
 
     def _freeze(self, *, keep_connections: bool) -> None:
-        slot = self._connected_holder()
+        slot = self._holder()
         process, mine = slot.process, self.stage.holders(self.db)[slot.name]
         self.stage.server.nasty(keeps_connections=keep_connections, one_connection_per_key=not keep_connections)
         process.send(signal.SIGSTOP)
