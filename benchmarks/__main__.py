@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from benchmarks import campaign, http, ledger, purge, scaling, table, telegram_listener
+from benchmarks import campaign, http, ledger, purge, scaling, table, telegram_ingest, telegram_listener, telegram_resting
 from benchmarks.ground import Ground, ground
 from benchmarks.rounds import FULL, QUICK, Effort
 from shared.local import ServiceMissing
@@ -21,6 +21,8 @@ PARTS: Final[Mapping[str, Callable[[Ground, Effort], list[table.Row]]]] = {
     "purge": purge.measure,
     "scaling": scaling.measure,
     "listener": telegram_listener.measure,
+    "ingest": telegram_ingest.measure,
+    "resting": telegram_resting.measure,
 }
 STATE: Final = Path(__file__).parent.parent / ".cache" / "bench"
 

@@ -6,6 +6,7 @@ with whoever takes them in: with the bare clients, or with the listener and Post
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Final
 
 from benchmarks import telegram_world
 from benchmarks.ground import Ground
-from benchmarks.processes import Processes, processes, read_line, say_line
+from benchmarks.processes import processes, read_line, say_line
 from benchmarks.rounds import Effort, take_turns
 from benchmarks.table import Required, Row, against, alone
 from benchmarks.telegram_world import Login
@@ -87,13 +88,13 @@ def _listener(ground: Ground, begin: Path, events: int) -> float:
     return round(stored / seconds)
 
 
-def _bare(ground: Ground, begin: Path, keys: Path, _events: int) -> float:
+def _bare(ground: Ground, begin: Path, keys: Path, events: int) -> float:
     """Updates that are handled in a second."""
     with started("--begin", str(begin), log=ground.folder / "telegram.log") as server, processes(ground) as running:
         clients = running.start("benchmarks.telegram_bare", str(server.ports["port"]), str(keys))
         assert read_line(clients) == "ready\n"
         _await_clients(server)
-        pushes = _get_ready(server, _events)
+        pushes = _get_ready(server, events)
         say_line(clients, str(pushes))
         assert read_line(clients) == "counting\n"
         with _opened(server) as began:
@@ -116,13 +117,11 @@ def _get_ready(server: Remote, events: int) -> int:
 @contextmanager
 def _opened(server: Remote) -> Iterator[float]:
     """The pushes are let go; since when. At the end the server has let go of all."""
-    other = server.another()
-    began = time.monotonic()
-    other._file.write(b'{"do": "open_dam"}\n')
-    other._file.flush()
-    yield began
-    other._file.readline()
-    other.close()
+    with ThreadPoolExecutor(1) as pool, server.another() as other:
+        began = time.monotonic()
+        letting_go = pool.submit(other.open_dam)
+        yield began
+        letting_go.result()
 
 
 def _taken_in(db: Raw) -> int:

@@ -80,7 +80,7 @@ _ADD_LEADS: Final = f"""
              LATERAL (SELECT date_trunc('second', now()) - interval '1 hour' AS ago) AS hour
         RETURNING campaign_id
     )
-    UPDATE lead_counter c SET starts = %(people)s, n_wait = %(people)s WHERE EXISTS (SELECT FROM added a WHERE a.campaign_id = c.campaign_id)
+    UPDATE lead_counter SET starts = %(people)s, n_wait = %(people)s WHERE campaign_id IN (SELECT campaign_id FROM added)
 """
 
 
