@@ -1,0 +1,109 @@
+"""What keeps events from being lost, doubled or written by somebody else, each shown at the moment at which it matters."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import pytest
+
+from shared.db import inbox, sessions
+from shared.db.connect import Raw, connect
+from shared.failpoints import FailPoint
+from tests.db.support import scalar
+from tests.ingest.listening import ANN, BOB, eventually, office
+from tests.ingest.test_leases import add_bot, checkpoint, starts
+from tests.stack import Stack, stack
+from tests.stack import eventually as in_the_end
+from tests.telegram.remote import Remote, started
+from tests.world import World
+
+#: A killed listener's bots are another's after so short a time.
+OPTIONS: Final = ("--lease", "1", "--renew", "0.2", "--take-over", "0.2")
+POINTS: Final[tuple[FailPoint, ...]] = ("listener.committing", "listener.committed")
+
+
+@pytest.fixture(scope="module")
+def telegram() -> Iterator[Remote]:
+    with started() as remote:
+        yield remote
+
+
+@pytest.fixture
+def listeners(database_url: str, tmp_path: Path, telegram: Remote) -> Iterator[Stack]:
+    with stack(database_url, "amqp://nobody", tmp_path) as processes:
+        ports = telegram.ports
+        processes.environment = {
+            "GATEPOST_TELEGRAM_SERVER": f"{ports['dc']}@{ports['host']}:{ports['port']}",
+            "GATEPOST_TELEGRAM_SERVER_KEY": ports["public_key"],
+        }
+        yield processes
+
+
+def test_what_is_told_again_is_stored_once(db: Raw) -> None:
+    owner = uuid4()
+    db.execute("INSERT INTO bot_session (bot_id, token) VALUES (3, 'x')")
+    sessions.register(db, owner, name="owner", capacity=1, lease_s=60)
+    [row] = sessions.lease(db, owner, take_over_s=5, limit=1)
+    assert inbox.store(db, owner, [checkpoint(3, row.epoch, "once", 2)]).fresh == 1
+    again = inbox.store(db, owner, [checkpoint(3, row.epoch, "once", 3)])
+    assert (set(again.own), again.fresh) == ({3}, 0)
+    assert starts(db) == ["once"]
+
+
+def test_a_client_of_an_earlier_lease_of_the_same_listener_writes_nothing(db: Raw) -> None:
+    owner = uuid4()
+    db.execute("INSERT INTO bot_session (bot_id, token) VALUES (3, 'x')")
+    sessions.register(db, owner, name="owner", capacity=1, lease_s=60)
+    [first] = sessions.lease(db, owner, take_over_s=5, limit=1)
+    sessions.release(db, owner, [3])
+    [second] = sessions.lease(db, owner, take_over_s=5, limit=1)
+    assert not inbox.store(db, owner, [checkpoint(3, first.epoch, "of the past", 9)]).own
+    assert inbox.store(db, owner, [checkpoint(3, second.epoch, "of now", 2)]).own == {3}
+    assert starts(db) == ["of now"]
+    assert scalar(db, "SELECT pts FROM bot_session") == 2
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_listener_killed_around_its_commit_has_lost_and_doubled_nothing(
+    point: FailPoint, db: Raw, world: World, telegram: Remote, listeners: Stack
+) -> None:
+    """State and events are committed together: a state ahead of them loses them, one behind them only tells them again."""
+    _, tg = add_bot(db, world, telegram)
+    first = listeners.listener(*OPTIONS)
+    in_the_end(lambda: tg in telegram.counts()["listening"], "it listens")
+    telegram.start(person=ANN, bot=tg, payload="before")
+    in_the_end(lambda: starts(db) == ["before"], "it comes in")
+
+    listeners.arm(point)
+    telegram.start(person=BOB, bot=tg, payload="at the point")
+    assert listeners.reached(point) == first.pid
+    first.kill()
+    listeners.let_go(point)
+    telegram.start(person=ANN, bot=tg, payload="after")
+
+    listeners.listener(*OPTIONS)
+    in_the_end(lambda: "after" in starts(db), "the next one has it")
+    assert starts(db) == ["before", "at the point", "after"]
+
+
+async def test_a_worker_that_finished_during_a_checkpoint_is_woken_for_it(database_url: str, db: Raw, world: World) -> None:
+    """The checkpoint sees the bot as awake, since it began before the worker had ended; so it looks again afterwards."""
+    async with office(database_url, db, world) as here:
+        bot = here.bot()
+        await here.listening(bot)
+        db.execute("UPDATE bot_inbox SET awake = true")
+        with connect(database_url, name="in the way") as other:
+            with other.transaction():
+                other.execute("SELECT FROM bot_session WHERE bot_id = %s FOR UPDATE", [bot])
+                here.core.people.start(ANN, here.tg(bot), "meanwhile")
+                await eventually(lambda: waits_for_a_lock(db), "the checkpoint waits")
+                db.execute("UPDATE bot_inbox SET awake = false")
+            await here.told(bot, "meanwhile")
+            await eventually(lambda: scalar(db, "SELECT awake FROM bot_inbox WHERE bot_id = %s", bot), "it is awake")
+        assert scalar(db, "SELECT count(*) FROM outbox WHERE key = %s", str(bot)) == 1
+
+
+def waits_for_a_lock(db: Raw) -> bool:
+    sql = "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    return bool(scalar(db, sql))
