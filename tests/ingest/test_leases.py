@@ -4,6 +4,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -129,6 +130,11 @@ def test_a_checkpoint_is_taken_from_the_owner_alone(db: Raw) -> None:
         assert not sessions.revoke(db, owner, b"x", "revoked")
         assert sessions.get(db, owner) is None
     assert inbox.store(db, new, [checkpoint(3, taken.epoch, "second", 6)]).own == {3}
+    sessions.release(db, new, [3])
+    [again] = sessions.lease(db, new, take_over_s=5, limit=1)
+    assert not inbox.store(db, new, [checkpoint(3, taken.epoch, "of an earlier time", 7)]).own
+    assert not sessions.drop_key(db, sessions.Owner(new, 3, taken.epoch), "dead")
+    assert sessions.drop_key(db, sessions.Owner(new, 3, again.epoch), "dead")
     assert [payload for (payload,) in db.execute("SELECT payload FROM inbox_event ORDER BY id")] == ["first", "second"]
     assert db.execute("SELECT access_hash FROM peer").fetchall() == [(6,)]
     assert db.execute("SELECT count(*) FROM seen").fetchone() == (2,)
@@ -184,12 +190,11 @@ async def test_no_byte_leaves_after_the_deadline_not_even_one_that_waited_for_it
 def receive_all(connection: socket.socket) -> int:
     """Bytes until the other side hangs up."""
     with connection:
+        connection.settimeout(5)
         total = 0
-        try:
+        with suppress(ConnectionResetError, TimeoutError):
             while got := len(connection.recv(1_000_000)):
                 total += got
-        except ConnectionResetError:
-            pass
         return total
 
 

@@ -1,8 +1,10 @@
 """The listener takes in what happens at Telegram, once, through everything that goes wrong with a connection."""
 
+import asyncio
 from typing import Final
 
 import pytest
+import telethon
 from structlog.testing import capture_logs
 
 from services.ingest import client
@@ -90,15 +92,29 @@ async def lose(here: Office, bot: int, how: str) -> None:
             for agreed in core.secrets.ring.of(tg):
                 agreed.destroyed = True
             core.world.bots[tg].lines.clear()
-        case "withheld":
+        case _:
             core.nasty.set(withhold_percent=100)
 
 
 @pytest.mark.parametrize(
-    ("how", "logins"), [("dropped", 0), ("silent", 0), ("withheld", 0), ("dead key", 1), ("unknown key", 1), ("duplicate key", 1)]
+    ("how", "reason", "logins"),
+    [
+        ("dropped", "", 0),
+        ("silent", "TimeoutError", 0),
+        ("withheld", "", 0),
+        ("dead key", "AuthKeyUnregisteredError", 1),
+        ("unknown key", "AuthKeyNotFound", 1),
+        ("duplicate key", "AuthKeyDuplicatedError", 1),
+    ],
 )
 @pytest.mark.parametrize("key", [True, False], ids=["stored key", "fresh login"])
-async def test_nothing_is_lost_with_the_connection(at: At, how: str, logins: int, key: bool) -> None:
+async def test_nothing_is_lost_with_the_connection(at: At, how: str, reason: str, logins: int, key: bool) -> None:
+    with capture_logs() as logs:
+        await lose_and_come_back(at, how, logins, key)
+    assert reason in {"", *[log["reason"] for log in logs if log["event"] == "bot_lost"][:1]}
+
+
+async def lose_and_come_back(at: At, how: str, logins: int, key: bool) -> None:
     async with office(*at) as here:
         bot = here.bot(key=key)
         await here.listening(bot, **OFTEN)
@@ -238,6 +254,20 @@ async def test_the_service_bot_has_the_token_of_the_settings(at: At) -> None:
 # Between Telegram and the database
 
 
+async def test_a_bot_is_not_live_before_it_is_written_where_its_updates_begin(at: At) -> None:
+    async with office(*at, slow_s={"GetState": 0.3}) as here:
+        bot = here.bot()
+        desk = here.open_desk()
+        await eventually(lambda: here.session(bot)["has_key"], "it is logging in")
+        with here.db.transaction():
+            here.db.execute("SELECT FROM bot_session WHERE bot_id = %s FOR UPDATE", [bot])
+            await eventually(lambda: waiting(here), "the first checkpoint waits")
+            await asyncio.sleep(0.1)
+            assert not desk.live
+        await eventually(lambda: desk.live, "it is live")
+        assert here.session(bot)["pts"] == 1
+
+
 async def test_what_is_not_committed_is_told_again(at: At) -> None:
     async with office(*at) as here:
         bot = here.bot()
@@ -255,9 +285,8 @@ async def test_what_is_not_committed_is_told_again(at: At) -> None:
 
 
 def waiting(here: Office) -> bool:
-    """Whether somebody waits for a lock."""
-    sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    return here.db.execute(sql).fetchone() != (0,)
+    """Whether somebody waits for a lock. (Within a transaction pg_stat_activity would stand still.)"""
+    return here.db.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() != (0,)
 
 
 async def test_more_than_a_client_can_hold_is_asked_for_later(at: At, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +294,7 @@ async def test_more_than_a_client_can_hold_is_asked_for_later(at: At, monkeypatc
     monkeypatch.setattr(client, "EVENTS_MAX", 7)
     async with office(*at) as here:
         bot = here.bot()
-        await here.listening(bot)
+        desk = await here.listening(bot)
         with here.db.transaction():
             here.db.execute("SELECT FROM bot_session WHERE bot_id = %s FOR UPDATE", [bot])
             here.core.people.start(ANN, here.tg(bot), "first")
@@ -274,7 +303,8 @@ async def test_more_than_a_client_can_hold_is_asked_for_later(at: At, monkeypatc
                 here.core.people.start(BOB, here.tg(bot), f"{number}")
             here.core.people.open_chat(CHAT, OWNER)
             here.core.people.promote(here.tg(bot), CHAT, OWNER)
-            await eventually(lambda: here.core.record.connections[-1].pushes >= 62, "everything was pushed")
+            await eventually(lambda: desk.live[bot].client._updates_queue.qsize() == 5, "the queue is full")
+            await asyncio.sleep(0.2)
         await here.told(bot, "first", *map(str, range(60)))
         await eventually(lambda: ("seat", CHANNEL, 0, "out", "admin", "") in here.inbox(bot), "the other sequence came, too")
 
@@ -314,7 +344,7 @@ def end_sessions(here: Office) -> None:
 
 def test_another_telethon_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     client.check_telethon()
-    monkeypatch.setattr(client.telethon, "__version__", "1.46.0")
+    monkeypatch.setattr(telethon, "__version__", "1.46.0")
     with pytest.raises(RuntimeError, match=r"1\.45\.0"):
         client.check_telethon()
 
@@ -322,7 +352,7 @@ def test_another_telethon_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_noise_of_channels_is_not_asked_about(at: At) -> None:
     async with office(*at) as here:
         bot = here.bot()
-        await here.listening(bot, **OFTEN)
+        desk = await here.listening(bot)
         people, tg = here.core.people, here.tg(bot)
         people.open_chat(CHAT, OWNER)
         people.promote(tg, CHAT, OWNER)
@@ -332,4 +362,6 @@ async def test_noise_of_channels_is_not_asked_about(at: At) -> None:
         people.post(CHAT, "after a gap")
         people.start(ANN, tg, "last")
         await here.told(bot, "last")
+        box = desk.live[bot].client._message_box
+        assert not [entry for entry in [*box.map, *box.possible_gaps] if isinstance(entry, int)]
         assert "GetChannelDifference" not in here.core.record.methods()
