@@ -149,6 +149,8 @@ async def _serve(means: Means, row: Session) -> Exception:
             await client.begin()
         means.live[row.bot] = Live(row.bot, client, row.epoch)
         log.info("bot_connected", bot=row.bot)
+        if row.troubled:
+            await persist(means, sessions.well, means.owner(row))
         reason: Exception = await client.until_lost()
     except asyncio.CancelledError:
         if (task := asyncio.current_task()) is None or task.cancelling():

@@ -37,7 +37,8 @@ class Owner(NamedTuple):
 class Session:
     """A bot's connection as it is kept. Token and auth key are sealed. No repr: nothing of it belongs into a log.
 
-    `state` None: never logged in. `disconnected`: its owner disconnected the bot; all that is left is to log out.
+    `state` None: never logged in. `disconnected`: its owner disconnected the bot; all that is left is to log out. `troubled`: a trouble is
+    noted.
     """
 
     bot: int
@@ -49,6 +50,7 @@ class Session:
     port: int | None
     state: UpdateState | None
     disconnected: bool
+    troubled: bool
 
 
 def register(db: Raw, listener: UUID, *, name: str, capacity: int, lease_s: float) -> None:
@@ -126,7 +128,7 @@ def look(db: Raw, listener: UUID) -> Overview:
 
 _SESSION: Final = """
     s.bot_id, s.epoch, s.token, s.auth_key, s.dc, s.address, s.port, s.pts, s.qts, s.seq, s.date,
-    EXISTS (SELECT FROM bot b WHERE b.id = s.bot_id AND b.disconnected IS NOT NULL)
+    EXISTS (SELECT FROM bot b WHERE b.id = s.bot_id AND b.disconnected IS NOT NULL), s.trouble <> ''
 """
 
 
@@ -161,9 +163,9 @@ def get(db: Raw, owner: Owner) -> Session | None:
 
 
 def _session(row: Sequence[Any]) -> Session:
-    bot, epoch, token, auth_key, dc, address, port, pts, qts, seq, date, disconnected = row
+    bot, epoch, token, auth_key, dc, address, port, pts, qts, seq, date, disconnected, troubled = row
     state = None if pts is None else UpdateState(pts, qts or 0, seq or 0, date)
-    return Session(bot, epoch, token, auth_key, dc, address, port, state, disconnected)
+    return Session(bot, epoch, token, auth_key, dc, address, port, state, disconnected, troubled)
 
 
 _OWN: Final = """

@@ -128,6 +128,7 @@ async def lose_and_come_back(at: At, how: str, logins: int, key: bool) -> None:
         here.core.people.start(ANN, here.tg(bot), "after")
         await here.told(bot, "before", "while away", "after")
         assert here.core.record.methods().count("ImportBotAuthorization") == logins + (not key)
+        await eventually(lambda: not here.session(bot)["trouble"], "the trouble is over")
 
 
 async def test_a_revoked_token_marks_the_bot_and_tells_its_owner_until_there_is_another(at: At) -> None:
