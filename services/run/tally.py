@@ -62,7 +62,8 @@ def line(happened: Happened, seconds: float) -> str:
     """What happened, in a line."""
     leads = sum(happened.leads.values())
     whose = ", ".join(f"{name} {number}" for name, number in happened.leads.items())
-    seen = [f"{leads} new leads ({whose})"] * bool(leads) + [f"{number} {WORDS[action]}" for action, number in happened.actions.items()]
+    new = [f"{leads} new {'lead' if leads == 1 else 'leads'} ({whose})"] if leads else []
+    seen = new + [f"{number} {WORDS[action]}" for action, number in happened.actions.items()]
     numbers = {"approved": happened.approved, "postbacks owed": happened.owed, "held back": happened.held}
     came = [f"{number} {what}" for what, number in numbers.items() if number]
     return f"Telegram, {seconds:.0f} s: {', '.join(seen) or 'nobody new'} → {', '.join(came) or 'nothing to do'}"

@@ -202,7 +202,7 @@ def test_a_first_start_shows_a_transfer_and_a_second_one_moves_the_bot_back(
     assert f":{given.pids()['ledger']}" in given.said()
     if shutil.which("curl"):
         assert b'"status":"ok"' in subprocess.run(shown(given.said(), "curl "), check=True, capture_output=True).stdout
-    eventually(lambda: re.search(r"^Telegram, \d+ s: \d+ new leads \(.*→ .*\d+ postbacks owed", given.said(), re.MULTILINE), "it is said")
+    eventually(lambda: re.search(r"^Telegram, \d+ s: \d+ new leads? \(.*→ .*\d+ postbacks owed", given.said(), re.MULTILINE), "it is said")
     somebody_starts(given, "first-click")
     with connect(database_url, name="test") as db:
         assert overview.get_sessions(db).held == SESSIONS
