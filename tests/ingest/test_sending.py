@@ -166,9 +166,25 @@ async def test_a_lost_connection_puts_a_message_off_and_loses_nothing(opened: Op
         m.send(bot, ANN, campaign)
         async with m.sending():
             await until(lambda: scalar(m.db, "SELECT attempts FROM send") == 1, "it was put off")
-            m.live[bot] = type(m.live[bot])(bot, await m.client(m.tg[bot]), 1)
+            await m.lease(bot, m.tg[bot])
             m.db.execute("UPDATE send SET due = now()")
             await until(lambda: m.waiting() == 0, "it was sent")
+        assert len(m.messages(ANN)) == 1
+
+
+async def test_an_answer_that_never_comes_because_the_client_went_puts_the_message_off(opened: Opening) -> None:
+    async with opened() as m:
+        bot, campaign = await m.bot(m.world.account(), welcome="Hi")
+        m.core.nasty.set(slow_s={"SendMessage": 60})
+        m.send(bot, ANN, campaign)
+        async with m.sending():
+            await until(lambda: m.messages(ANN), "the server has it")
+            await m.live[bot].client.disconnect()
+            await until(lambda: scalar(m.db, "SELECT attempts FROM send") == 1, "it was put off")
+            m.core.nasty.set(slow_s={})
+            await m.lease(bot, m.tg[bot])
+            m.db.execute("UPDATE send SET due = now()")
+            await until(lambda: m.waiting() == 0, "it is settled")
         assert len(m.messages(ANN)) == 1
 
 
