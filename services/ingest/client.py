@@ -32,6 +32,9 @@ from shared.domain.events import Event
 #: The version whose inside this file knows.
 TELETHON: Final = "1.45.0"
 
+#: Events after which a client stores them though more waits: the database works on them while other clients take in theirs.
+EVENTS_ENOUGH: Final = 50
+
 #: Events that a client keeps before it stores them, also in the middle of a long difference.
 EVENTS_MAX: Final = 500
 
@@ -290,7 +293,7 @@ class BotClient(TelegramClient):  # type: ignore[misc]
 
     async def _checkpoint(self, queue_empty: bool) -> None:  # noqa: FBT001
         """Commit, unless more waits and little was taken in. To be called when every update so far was taken."""
-        if not queue_empty and len(self._events) < EVENTS_MAX:
+        if not queue_empty and len(self._events) < EVENTS_ENOUGH:
             return
         numbers, _ = self._message_box.session_state()
         state = None if numbers["pts"] == NO_SEQ else UpdateState(numbers["pts"], numbers["qts"], numbers["seq"], numbers["date"])

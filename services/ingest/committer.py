@@ -19,6 +19,10 @@ from shared.failpoints import failpoint
 #: Bots whose checkpoints one statement takes.
 BATCH_BOTS_MAX: Final = 100
 
+#: Events that one statement takes, unless a single checkpoint has more: bots with a backlog must not keep the others waiting, nor the
+#: statement run into its limit.
+BATCH_EVENTS_MAX: Final = 2_000
+
 #: Seconds for which a batch gathers, if the one before was of more than one bot. Alone, a checkpoint goes at once.
 GATHER_S: Final = 0.005
 
@@ -91,8 +95,10 @@ class Committer:
         batch = [await self._queue.get()]
         if self._crowded:
             await asyncio.sleep(GATHER_S)
-        while len(batch) < BATCH_BOTS_MAX and not self._queue.empty():
+        events = len(batch[0].checkpoint.events)
+        while len(batch) < BATCH_BOTS_MAX and events < BATCH_EVENTS_MAX and not self._queue.empty():
             batch.append(self._queue.get_nowait())
+            events += len(batch[-1].checkpoint.events)
         self._crowded = len(batch) > 1
         return batch
 
