@@ -26,7 +26,7 @@ from services.ingest.session import token_place
 from services.ingest.supervise import CONNECTIONS_PER_S, LOGINS_PER_S, Live, Means, Pace
 from services.ingest.telegram import Telegram
 from shared.db import sessions
-from shared.db.connect import EXPECTED, PLANNED_ONCE, Raw, connect_async
+from shared.db.connect import BY_KEY, EXPECTED, Raw, connect_async
 from shared.db.telegram_schema import SERVICE_BOT
 from shared.messages import LISTENER_CHANNEL
 from shared.sealing import NotOpened, Sealer
@@ -99,7 +99,7 @@ async def listen(settings: Settings, *, live: dict[int, Live] | None = None) -> 
     """
     lease = Lease(uuids.uuid7())
     async with AsyncExitStack() as stack:
-        checkpoints = await stack.enter_async_context(Database(settings.database_url, name="listener inbox", limits=PLANNED_ONCE))
+        checkpoints = await stack.enter_async_context(Database(settings.database_url, name="listener inbox", limits=BY_KEY))
         rows = await stack.enter_async_context(Database(settings.database_url, name="listener sessions"))
         renewals = await stack.enter_async_context(Database(settings.database_url, name="listener lease"))
         await _keep_service_bot(rows, settings)

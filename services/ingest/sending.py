@@ -20,7 +20,7 @@ from telethon.tl.types import InputUserSelf
 from services.ingest.database import Database
 from services.ingest.speaking import Speaker, ask
 from shared.db import sends
-from shared.db.connect import EXPECTED, PLANNED_ONCE
+from shared.db.connect import BY_KEY, EXPECTED
 from shared.db.sends import Due, Hand, Outcome, Verdict
 from shared.db.telegram_schema import SERVICE_BOT
 
@@ -85,7 +85,7 @@ class Sender:
 
     async def run(self) -> None:
         """Send until cancelled; what Telegram has answered by then is recorded."""
-        async with Database(self._url, name="sender", limits=PLANNED_ONCE) as db:
+        async with Database(self._url, name="sender", limits=BY_KEY) as db:
             speaker = Speaker(db, self._media)
             try:
                 while True:

@@ -81,15 +81,16 @@ _WAKE_UP: Final = f"""
     RETURNING pg_notify('{OUTBOX_CHANNEL}', '')
 """
 
-# Nobody knows beforehand how many events there are, and a join of those given with those new would be one of each with each: a thousand bots
-# with a backlog would never be done. IS TRUE keeps it a look-up in a table of hashes.
+# Nobody knows beforehand how many events there are, and a join of those given with those new would be one of each with each: a bot with a
+# long backlog would never be done. IS TRUE keeps it a look-up in a table of hashes. IS NOT DISTINCT FROM keeps the few sessions that are
+# written from being looked for among all that the listener has.
 _STORE: Final = f"""
 WITH own AS (
     UPDATE bot_session s SET
         pts = coalesce(c.pts, s.pts), qts = coalesce(c.qts, s.qts), seq = coalesce(c.seq, s.seq), date = coalesce(c.date, s.date),
         checked = now()
     FROM json_to_recordset(%(checkpoints)s) AS c(bot bigint, epoch bigint, pts int, qts int, seq int, date timestamptz)
-    WHERE s.bot_id = c.bot AND s.epoch = c.epoch AND s.listener_id = %(listener)s
+    WHERE s.bot_id = c.bot AND s.epoch = c.epoch AND s.listener_id IS NOT DISTINCT FROM %(listener)s
       AND EXISTS (SELECT FROM listener l WHERE l.id = %(listener)s AND l.expires_at > now())
     RETURNING s.bot_id
 ), given AS (

@@ -7,7 +7,7 @@ from services.ingest.committer import BATCH_EVENTS_MAX, Committer
 from services.ingest.database import Database
 from services.ingest.lease import Lease, clock
 from shared.db import inbox, sessions
-from shared.db.connect import PLANNED_ONCE, Raw, connect
+from shared.db.connect import BY_KEY, Raw, connect
 from shared.db.inbox import Checkpoint
 from shared.domain.events import Event, EventKind
 from tests.db.support import scalar
@@ -29,7 +29,7 @@ def starts(bot: int, epoch: int, number: int) -> Checkpoint:
 def test_many_events_are_stored_within_the_limit_of_a_statement(database_url: str, db: Raw) -> None:
     listener, number = uuid4(), 15_000
     epochs = lease(db, listener, 1)
-    with connect(database_url, name="listener", limits=PLANNED_ONCE) as own:
+    with connect(database_url, name="listener", limits=BY_KEY) as own:
         assert inbox.store(own, listener, [starts(1, epochs[1], number)]).fresh == number
 
 
@@ -38,7 +38,7 @@ async def test_backlogs_of_many_bots_are_stored_some_at_a_time(database_url: str
     own.extend(clock(), 60)
     bots, each = 7, BATCH_EVENTS_MAX // 3
     epochs = lease(db, own.listener, bots)
-    async with Database(database_url, name="listener", limits=PLANNED_ONCE) as database:
+    async with Database(database_url, name="listener", limits=BY_KEY) as database:
         committer = Committer(database, own)
         stored = [committer.commit(starts(bot, epoch, each)) for bot, epoch in epochs.items()]
         running = asyncio.create_task(committer.run())
