@@ -140,7 +140,7 @@ async def test_a_revoked_token_marks_the_bot_and_tells_its_owner_until_there_is_
         await eventually(revoked, "the bot is marked")
         name = here.db.execute("SELECT username FROM bot WHERE id = %s", [bot]).fetchone()
         notices = here.db.execute("SELECT account_id, kind, params FROM notice").fetchall()
-        assert notices == [(here.owner.id, "bot_token_revoked", {"bot": name and name[0]})]
+        assert notices == [(here.owner.id, "bot_token_revoked", {"title": f"@{name and name[0]}"})]
         assert here.session(bot)["trouble"] == "AccessTokenExpiredError"
         assert here.session(bot)["listener_id"] is None
         assert other in desk.live
