@@ -7,12 +7,11 @@ from time import perf_counter
 from typing import Final
 
 from benchmarks import queues, workers
+from benchmarks.far import lengthen
 from benchmarks.ground import Ground
-from benchmarks.processes import processes, read_line
 from benchmarks.rounds import Effort, take_turns
 from benchmarks.table import Required, Row, against
 from shared.db.connect import connect
-from shared.local.ports import choose
 
 PROCESSES: Final = (1, 2, 4)
 DELAY_MS: Final = 2.0
@@ -29,34 +28,28 @@ def _one_pair(ground: Ground, effort: Effort) -> list[Row]:
     template = queues.one_pair(ground)
 
     def turn(number: int) -> Callable[[], float]:
-        return partial(_rate, ground, template, number, effort, lambda url: url)
+        return partial(_rate, ground, template, number, effort, 0.0)
 
     found = take_turns(effort.rounds, {f"one pair, {number} processes": turn(number) for number in PROCESSES}, ground.say)
     return _rows("one pair", "one pair of accounts", found, Required("≥", 0.85))
 
 
 def _far_database(ground: Ground, effort: Effort) -> list[Row]:
-    template, port = queues.disjoint(ground), choose(1)[0]
-    with processes(ground) as running:
-        read_line(running.start("benchmarks.proxy", str(port), str(ground.postgres.port), str(DELAY_MS)))
+    template = queues.disjoint(ground)
+    near_ms, far_ms = _round_trip_ms(ground, 0), _round_trip_ms(ground, DELAY_MS)
+    ground.say(f"far database: a round trip takes {far_ms:.2f} ms instead of {near_ms:.2f} ms")
 
-        def far(url: str) -> str:
-            return url.replace(f":{ground.postgres.port}/", f":{port}/")
+    def turn(number: int) -> Callable[[], float]:
+        return partial(_rate, ground, template, number, effort, DELAY_MS)
 
-        near_ms, far_ms = _round_trip_ms(ground.url("postgres")), _round_trip_ms(far(ground.url("postgres")))
-        ground.say(f"far database: a round trip takes {far_ms:.2f} ms instead of {near_ms:.2f} ms")
-
-        def turn(number: int) -> Callable[[], float]:
-            return partial(_rate, ground, template, number, effort, far)
-
-        found = take_turns(effort.rounds, {f"far, {number} processes": turn(number) for number in PROCESSES}, ground.say)
-        ground.drop(TURN)
+    found = take_turns(effort.rounds, {f"far, {number} processes": turn(number) for number in PROCESSES}, ground.say)
+    ground.drop(TURN)
     return _rows("far", f"disjoint accounts, database {far_ms - near_ms:.1f} ms further", found, Required("≥", 3))
 
 
-def _rate(ground: Ground, template: str, number: int, effort: Effort, way: Callable[[str], str]) -> float:
+def _rate(ground: Ground, template: str, number: int, effort: Effort, delay_ms: float) -> float:
     url = ground.create(TURN, template=template)
-    rate = workers.measure(way(url), "batch", processes=number, seconds=effort.seconds)
+    rate = workers.measure(url, "batch", processes=number, seconds=effort.seconds, delay_ms=delay_ms)
     queues.check(url)
     return round(rate)
 
@@ -75,8 +68,9 @@ def _rows(name: str, what: str, found: dict[str, list[float]], required: Require
     ]
 
 
-def _round_trip_ms(url: str) -> float:
-    with connect(url, name="bench") as db:
+def _round_trip_ms(ground: Ground, delay_ms: float) -> float:
+    with connect(ground.url("postgres"), name="bench") as db:
+        lengthen(db, delay_ms)
         times = []
         for _ in range(ROUND_TRIPS):
             started = perf_counter()

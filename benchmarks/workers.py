@@ -1,7 +1,7 @@
 """Ledger processes without RabbitMQ: loops that take from a full queue as fast as they can.
 
-`python -m benchmarks.workers MODE URL SECONDS NUMBER OF` is one of them; it says when it is ready and starts at a line on its
-standard input.
+`python -m benchmarks.workers MODE URL SECONDS DELAY_MS NUMBER OF` is one of them; it says when it is ready and starts at a line on its
+standard input. DELAY_MS is how much longer its way to the database is.
 """
 
 import json
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
+from benchmarks.far import lengthen
 from services.ledger import transfers
 from shared.db import commands
 from shared.db.connect import PLANNED_ONCE, Raw, connect
@@ -38,9 +39,9 @@ class Tally:
         return self.finished / self.seconds
 
 
-def measure(url: str, mode: Mode, *, processes: int, seconds: float) -> float:
+def measure(url: str, mode: Mode, *, processes: int, seconds: float, delay_ms: float = 0.0) -> float:
     """Commands a second that so many workers finish together."""
-    command = [sys.executable, "-m", "benchmarks.workers", mode, url, str(seconds)]
+    command = [sys.executable, "-m", "benchmarks.workers", mode, url, str(seconds), str(delay_ms)]
     started = [
         subprocess.Popen([*command, str(number), str(processes)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for number in range(processes)
@@ -93,13 +94,15 @@ def decide_one(db: Raw, command: UUID) -> int:
     return transfers._decide_one(db, command, worker=WORKER)  # noqa: SLF001  # without the counting of tries around it
 
 
-def main(mode: Mode, url: str, seconds: str, number: str, of: str) -> None:
+def main(mode: Mode, url: str, seconds: str, delay_ms: str, number: str, of: str) -> None:
     def go() -> None:
         print("ready", flush=True)
         sys.stdin.readline()
 
     os.environ["PYTHONUNBUFFERED"] = "1"
     with connect(url, name="ledger", limits=PLANNED_ONCE) as db:
+        if float(delay_ms):
+            lengthen(db, float(delay_ms))
         tally = work(_step(db, mode, int(number), int(of)), float(seconds), go)
     print(json.dumps({"finished": tally.finished, "seconds": tally.seconds}), flush=True)
 

@@ -21,7 +21,6 @@ FailPoint = Literal[
     "ledger.taken",  # a message arrived, nothing is locked
     "ledger.claimed",  # commands are locked, accounts are not
     "ledger.locked",  # everything is locked and read, nothing is written
-    "ledger.written",  # everything is written, nothing is committed
     "ledger.committed",  # committed, the message is not acknowledged
     "ingest.taken",  # a message arrived, nothing is locked
     "ingest.locked",  # everything is locked and read, nothing is written

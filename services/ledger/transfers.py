@@ -135,8 +135,7 @@ def _decide(db: Raw, claim: Claim, *, wait_for_bots: bool, worker: str) -> set[U
             else:
                 outcome = Outcome(State.REFUSED, decision.reason, decision.field, decision.message)
                 outcomes.append((request.id, outcome))
-        transfers.write(db, pipeline, moves, outcomes, worker=worker)
-        failpoint("ledger.written")
+        transfers.write(db, moves, outcomes, worker=worker)
     return {command for command, _ in outcomes}
 
 

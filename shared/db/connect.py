@@ -86,9 +86,9 @@ def _settings(name: str, limits: Mapping[str, int | str]) -> dict[str, Any]:
 def pipelined(db: Raw) -> Iterator[psycopg.Pipeline]:
     """A transaction in a pipeline, committed at the end of the block.
 
-    BEGIN and COMMIT travel with the statements next to them. The driver's own `transaction()` waits for an answer of its own at each end,
-    which doubles the round trips of a short transaction. Whoever writes in the block must sync before its end, so that an error is raised
-    there: a COMMIT after an error answers ROLLBACK and calls that a success.
+    BEGIN travels with the statements after it and COMMIT with those before. The driver's own `transaction()` waits for an answer of its own
+    at each end, which doubles the round trips of a short transaction. An error in what follows the last sync skips the COMMIT, and is
+    raised at the end of the block.
     """
     try:
         with db.pipeline() as pipeline:

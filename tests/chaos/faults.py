@@ -72,7 +72,7 @@ LANES: Final[Mapping[str, Sequence[FailPoint]]] = {
     "gateway": ("gateway.accepted", "gateway.answering"),
     "relay": ("relay.claimed", "relay.published"),
     "ledger, outside its transaction": ("ledger.taken", "ledger.committed", "ledger.claimed"),
-    "ledger, inside": ("ledger.locked", "ledger.written"),
+    "ledger, inside": ("ledger.locked",),
 }
 POINTS: Final[Sequence[FailPoint]] = tuple(point for points in LANES.values() for point in points)
 

@@ -56,7 +56,7 @@ def test_a_command_whose_gateway_died_before_it_poked_anybody_is_found_by_the_sw
     eventually(lambda: db.execute("SELECT count(*) FROM transfer").fetchone() == (1,), "the transfer is carried out without its client")
 
 
-@pytest.mark.parametrize("point", ["ledger.taken", "ledger.claimed", "ledger.locked", "ledger.written", "ledger.committed"])
+@pytest.mark.parametrize("point", ["ledger.taken", "ledger.claimed", "ledger.locked", "ledger.committed"])
 def test_a_ledger_killed_anywhere_neither_loses_nor_doubles(db: Raw, processes: Stack, world: World, point: FailPoint) -> None:
     ann, ben = world.account(), world.account()
     api = Api(processes.gateway().base_url)
@@ -75,7 +75,7 @@ def test_a_ledger_killed_anywhere_neither_loses_nor_doubles(db: Raw, processes: 
     assert db.execute("SELECT count(*) FROM transfer").fetchone() == (1,)
 
 
-@pytest.mark.parametrize("point", ["ledger.claimed", "ledger.locked", "ledger.written"])
+@pytest.mark.parametrize("point", ["ledger.claimed", "ledger.locked"])
 def test_a_stopped_ledger_holds_its_locks_no_longer_than_the_session_limit(
     db: Raw, processes: Stack, world: World, point: FailPoint
 ) -> None:
