@@ -181,6 +181,8 @@ class Leases:
             self._tend(row, retire(self._means, row) if row.disconnected else tend(self._means, row))
         if leased:
             log.info("sessions_leased", bots=len(leased))
+        if len(leased) == TURN_SESSIONS_MAX:
+            self._poked.set()  # there may be more
 
     def _tend(self, row: Session, life: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(life, name=f"bot {row.bot}")
