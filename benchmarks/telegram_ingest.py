@@ -23,7 +23,7 @@ from shared.db.connect import Raw, connect
 BOTS: Final = 200
 
 #: Subscribers of each bot, for each second that a round should take about. Each has about three events.
-PEOPLE_PER_S: Final = 40
+PEOPLE_PER_S: Final = 25
 
 #: What comes of the events. The counters are there before with nothing in them.
 TABLES: Final = ("lead", "fact", "journal", "delivery", "lane", "send", "daily", "lead_counter")

@@ -27,7 +27,7 @@ BOTS: Final = 200
 PEOPLE: Final = 4_000
 
 #: Things that happen in a round, for each second that it should take about.
-EVENTS_PER_S: Final = 6_000
+EVENTS_PER_S: Final = 4_000
 
 #: Updates that say nothing to a listener are few: what people write to bots, and restrictions.
 STORED_MIN: Final = 0.8
