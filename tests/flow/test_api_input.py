@@ -54,7 +54,7 @@ SETTINGS: Final = {"welcome": "Hi", "answer": 1}
 @pytest.fixture(scope="module")
 def good(home: House, ann: Account) -> dict[str, object]:
     """A value for each field that would be accepted: a request with one bad field has nothing else against it."""
-    bot, (campaign,) = home.world.bot_with_campaigns(ann, 1)
+    bot, (campaign,) = home.world.bot_with_campaigns(ann, 1, welcome="Hi")
     token = home.world.account("Ben").token
     chat = home.one("SELECT min(tg_id) FROM chat")
     return {
