@@ -92,7 +92,7 @@ class Script:
 
 
 def full_script(seed: int) -> Script:
-    return Script(seed=seed, events=20_000, rate=150.0, transfers=240)
+    return Script(seed=seed, events=20_000, rate=200.0, transfers=240)
 
 
 def short_script(seed: int) -> Script:

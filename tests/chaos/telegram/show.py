@@ -74,8 +74,8 @@ class Script:
 
 
 def full_script(seed: int) -> Script:
-    """As long as it takes, about six minutes."""
-    return Script(seed=seed, events=50_000, rate=160.0, faults=FULL)
+    """As long as it takes, about four minutes."""
+    return Script(seed=seed, events=50_000, rate=300.0, faults=FULL)
 
 
 def short_script(seed: int) -> Script:
