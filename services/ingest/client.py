@@ -42,10 +42,10 @@ EVENTS_MAX: Final = 500
 QUEUE_MAX: Final = 2_000
 
 #: Access hashes that Telethon keeps of a client; it needs none of them for what we do.
-ENTITIES_MAX: Final = 100
+ENTITIES_MAX: Final = 20
 
-#: Peers of which a client remembers that they are stored.
-PEERS_MAX: Final = 1_000
+#: Peers of which a client remembers that they are stored; to store one again changes nothing. Two thousand clients remember as many each.
+PEERS_MAX: Final = 50
 
 #: Telegram hangs up when it was not told for so long, in parts of the lease, that we are alive. It is told twice as often.
 HANG_UP: Final = 2 / 3

@@ -1,6 +1,7 @@
 """The listener process: bots connected to Telegram, what they see taken in, what they have to say sent."""
 
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -34,6 +35,9 @@ from shared.sealing import NotOpened, Sealer
 #: Seconds between two tries to reach the database.
 AWAY_S: Final = 0.5
 
+#: Objects after which Python looks for circles among them. An update makes a hundred, of which few outlive it.
+OBJECTS_BETWEEN_LOOKS: Final = 10_000
+
 log = structlog.get_logger("listener")
 
 
@@ -63,6 +67,8 @@ class Settings:
 def run(settings: Settings) -> None:
     """Listen until SIGTERM or SIGINT."""
     check_telethon()
+    gc.freeze()
+    gc.set_threshold(OBJECTS_BETWEEN_LOOKS)
     logging.getLogger("telethon").setLevel(logging.CRITICAL)  # what it knows and concerns anybody is logged by us, without contents
     _allow_connections(settings.terms.capacity)
     asyncio.run(_run_until_signal(settings))
