@@ -5,6 +5,7 @@ come, and says when the last of them was handled, by the clock that all processe
 """
 
 import asyncio
+import gc
 import sys
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from telethon import events
 from telethon.crypto import AuthKey
 from telethon.sessions import MemorySession
 
+from services.ingest.listener import OBJECTS_BETWEEN_LOOKS
 from tests.telegram.client import Address, connect, new_client
 
 #: Connecting so many at once keeps each within its timeout.
@@ -40,6 +42,7 @@ class Counter:
 
 
 async def main(port: str, file: str) -> None:
+    gc.set_threshold(OBJECTS_BETWEEN_LOOKS)  # as the listener does; a ceiling is to be as high as may be
     counter = Counter()
     keys = [bytes.fromhex(line) for line in Path(file).read_text().split()]
     clients = []

@@ -18,6 +18,7 @@ from benchmarks.processes import processes
 from benchmarks.rounds import Effort, take_turns
 from benchmarks.table import Required, Row, against, alone
 from benchmarks.telegram_world import BOT, CAMPAIGN, CHANNELS_BELOW, PERSON, TG_CHANNEL
+from benchmarks.waiting import until
 from shared.db.connect import Raw, connect
 
 BOTS: Final = 200
@@ -28,7 +29,6 @@ PEOPLE_PER_S: Final = 25
 #: What comes of the events. The counters are there before with nothing in them.
 TABLES: Final = ("lead", "fact", "journal", "delivery", "lane", "send", "daily", "lead_counter")
 
-WAIT_S: Final = 120.0
 POLL_S: Final = 0.05
 
 _EMPTY: Final = "bench_telegram_empty"
@@ -88,15 +88,17 @@ def _ingest(ground: Ground, events: int, rows: dict[str, bytes]) -> float:
     with processes(ground) as running, connect(url, name="bench", limits={}) as db:
         worker = running.start("services", "ingest", database_url=url)
         running.start("services", "relay", database_url=url)
-        deadline = time.monotonic() + WAIT_S
-        while db.execute("SELECT EXISTS (SELECT FROM inbox_event)", prepare=True).fetchall()[0][0]:
-            assert time.monotonic() < deadline, "the inbox does not become empty"
-            time.sleep(POLL_S)
+        until(lambda: not _waits(db), "everything is applied", poll_s=POLL_S)
         seconds = float(db.execute("SELECT extract(epoch FROM clock_timestamp() - min(created)) FROM delivery").fetchall()[0][0])
         if not rows:
             rows.update({table: _read(db, table) for table in TABLES})
         end(worker)
     return round(events / seconds)
+
+
+def _waits(db: Raw) -> bool:
+    """Whether an event is there."""
+    return bool(db.execute("SELECT EXISTS (SELECT FROM inbox_event)", prepare=True).fetchall()[0][0])
 
 
 def end(process: subprocess.Popen[str]) -> None:

@@ -18,6 +18,7 @@ from benchmarks.processes import processes, read_line, say_line
 from benchmarks.rounds import Effort, take_turns
 from benchmarks.table import Required, Row, against, alone
 from benchmarks.telegram_world import Login
+from benchmarks.waiting import until
 from shared.db.connect import Raw, connect
 from tests.telegram.remote import Remote, started
 
@@ -32,7 +33,6 @@ EVENTS_PER_S: Final = 4_000
 #: Updates that say nothing to a listener are few: what people write to bots, and restrictions.
 STORED_MIN: Final = 0.8
 
-WAIT_S: Final = 60.0
 POLL_S: Final = 0.02
 
 _TEMPLATE: Final = "bench_telegram"
@@ -81,7 +81,7 @@ def _listener(ground: Ground, begin: Path, events: int) -> float:
         with connect(url, name="bench", limits={}) as db:
             goal = _taken_in(db) + pushes
             with _opened(server) as began:
-                _wait(lambda: _taken_in(db) >= goal, "all updates are taken in")
+                until(lambda: _taken_in(db) >= goal, "all updates are taken in", poll_s=POLL_S)
             seconds = time.monotonic() - began
             stored = int(db.execute("SELECT count(*) FROM inbox_event WHERE kind <> 'seat'").fetchall()[0][0])
     assert stored >= pushes * STORED_MIN, f"only {stored} of {pushes} updates became events"
@@ -103,7 +103,7 @@ def _bare(ground: Ground, begin: Path, keys: Path, events: int) -> float:
 
 
 def _await_clients(server: Remote) -> None:
-    _wait(lambda: len(server.counts()["listening"]) == BOTS, "all bots are connected")
+    until(lambda: len(server.counts()["listening"]) == BOTS, "all bots are connected", poll_s=POLL_S)
 
 
 def _get_ready(server: Remote, events: int) -> int:
@@ -126,11 +126,3 @@ def _opened(server: Remote) -> Iterator[float]:
 
 def _taken_in(db: Raw) -> int:
     return int(db.execute("SELECT sum(pts + qts) FROM bot_session", prepare=True).fetchall()[0][0])
-
-
-def _wait(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"it did not come to hold within {WAIT_S:.0f} s: {what}")
-        time.sleep(POLL_S)

@@ -7,7 +7,7 @@ have started their bots before. When a push's transaction was committed PostgreS
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from benchmarks.rounds import Effort
 from benchmarks.table import Required, Row, alone
 from benchmarks.telegram_ingest import end
 from benchmarks.telegram_world import PERSON, TG_BOT, TG_CHANNEL, TG_OWNER
+from benchmarks.waiting import until
 from shared.db.connect import Raw, connect
 from tests.telegram.remote import Remote, started
 
@@ -43,7 +44,6 @@ LEASE_S: Final = 30.0
 TAKE_OVER_S: Final = 5.0
 
 SAMPLE_S: Final = 1.0
-WAIT_S: Final = 120.0
 POLL_S: Final = 0.1
 MB: Final = 1024
 
@@ -88,7 +88,7 @@ class Regulars:
                 return {**deed, "do": "ask", **inside}
             case 1, 1:
                 return {**deed, "do": "approve", "by": TG_OWNER, **inside}
-            case 0, _:
+            case 0 | 1, _:
                 return {**deed, "do": "join" if rounds % 2 else "leave", **inside}
             case _:
                 return {**deed, "do": "leave" if rounds % 2 else "join", **inside}
@@ -105,7 +105,7 @@ def measure(ground: Ground, effort: Effort) -> list[Row]:
             running.start("services", "relay", database_url=url)
             worker = running.start("services", "ingest", database_url=url)
             listener = _listen(running, server, url)
-            _wait(lambda: len(server.counts()["listening"]) == BOTS, "all bots are connected")
+            until(lambda: len(server.counts()["listening"]) == BOTS, "all bots are connected", poll_s=POLL_S)
             people = Regulars(server)
             memory = _load(people, listener, seconds)
             _await_leads(db, people)
@@ -192,7 +192,11 @@ def _take_over(ground: Ground, running: Processes, listener: "subprocess.Popen[s
 
 def _await_leads(db: Raw, people: Regulars) -> None:
     """Until everything that happened has come to its lead."""
-    _wait(lambda: db.execute("SELECT count(*) FROM fact", prepare=True).fetchall()[0][0] == len(people.asked), "all is applied")
+
+    def applied() -> bool:
+        return bool(db.execute("SELECT count(*) FROM fact", prepare=True).fetchall()[0][0] == len(people.asked))
+
+    until(applied, "all is applied", poll_s=POLL_S)
 
 
 def _latencies(db: Raw, people: Regulars, since: int = 0) -> list[float]:
@@ -229,11 +233,3 @@ def _name_of(process: int) -> str:
 def _cpu_s_of(process: int) -> float:
     user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
-
-
-def _wait(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"it did not come to hold within {WAIT_S:.0f} s: {what}")
-        time.sleep(POLL_S)
