@@ -103,14 +103,13 @@ def test_a_try_that_met_a_lock_is_given_back(db: Raw, database_url: str, scene: 
 def test_a_try_whose_connection_was_lost_is_given_back_at_the_next(db: Raw, database_url: str, scene: Scene) -> None:
     arrive(db, [scene.watch.start(1, scene.payload())])
     owed: list[int] = []
-    with threads(1) as start, connect(database_url, name="holder") as holder, connect(database_url, name="ingest") as lost:
-        with holder.transaction():
-            holder.execute("SELECT 1 FROM campaign FOR UPDATE")
-            running = start(careful.apply_alone, lost, [scene.bot], owed)
-            wait_for_blocked(db, 1)
-            db.execute("SELECT pg_terminate_backend(%s)", [lost.info.backend_pid])
-            with pytest.raises(psycopg.OperationalError):
-                running.result()
+    with connect(database_url, name="ingest") as lost, threads(1) as start, connect(database_url, name="h") as holder, holder.transaction():
+        holder.execute("SELECT 1 FROM campaign FOR UPDATE")
+        running = start(careful.apply_alone, lost, [scene.bot], owed)
+        wait_for_blocked(db, 1)
+        db.execute("SELECT pg_terminate_backend(%s)", [lost.info.backend_pid])
+        with pytest.raises(psycopg.OperationalError):
+            running.result()
     assert (len(owed), state(db)) == (1, [(1, False)])
 
     assert careful.apply_alone(db, [scene.bot], owed) == 1
