@@ -1,7 +1,7 @@
 """A longer way to the database, for one connection.
 
-What is sent is answered so much later, as it would be over a longer wire: the answer is held back where the driver waits for it, which
-takes no processor. A proxy in between would take its share of two cores from the workers that are measured.
+What is sent is answered later by the delay of the wire there and back: the answer is held back where the driver waits for it, which takes
+no processor. A proxy in between would take its share of two cores from the workers that are measured.
 """
 
 import time
@@ -15,8 +15,8 @@ from shared.db.connect import Raw
 
 
 def lengthen(db: Raw, delay_ms: float) -> None:
-    """Let every answer on this connection come so much later."""
-    wait, wire = db.wait, _Wire(db, delay_ms / 1e3)
+    """Let whatever is sent on this connection, in either direction, arrive so much later."""
+    wait, wire = db.wait, _Wire(db, 2 * delay_ms / 1e3)
 
     def wait_longer(steps: Generator[Any, Any, Any], *arguments: Any, **named: Any) -> Any:
         return wait(wire.pass_through(steps), *arguments, **named)
@@ -27,9 +27,9 @@ def lengthen(db: Raw, delay_ms: float) -> None:
 class _Wire:
     """What is on its way. The driver takes its steps when told that the socket is ready, and is told so late."""
 
-    def __init__(self, db: Raw, delay_s: float) -> None:
+    def __init__(self, db: Raw, there_and_back_s: float) -> None:
         self._db = db
-        self._delay_s = delay_s
+        self._there_and_back_s = there_and_back_s
         self._sent_at = 0.0
 
     def pass_through(self, steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
@@ -40,7 +40,7 @@ class _Wire:
             wanted = next(steps)
             while True:
                 if wanted == Wait.R:
-                    time.sleep(max(0.0, self._sent_at + self._delay_s - time.perf_counter()))
+                    time.sleep(max(0.0, self._sent_at + self._there_and_back_s - time.perf_counter()))
                     wanted = steps.send((yield wanted))
                 else:
                     yield Wait.W

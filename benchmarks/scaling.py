@@ -44,7 +44,7 @@ def _far_database(ground: Ground, effort: Effort) -> list[Row]:
 
     found = take_turns(effort.rounds, {f"far, {number} processes": turn(number) for number in PROCESSES}, ground.say)
     ground.drop(TURN)
-    return _rows("far", f"disjoint accounts, database {far_ms - near_ms:.1f} ms further", found, Required("≥", 3))
+    return _rows("far", f"disjoint accounts, database {DELAY_MS:.0f} ms away", found, Required("≥", 3))
 
 
 def _rate(ground: Ground, template: str, number: int, effort: Effort, delay_ms: float) -> float:

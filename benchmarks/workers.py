@@ -1,7 +1,7 @@
 """Ledger processes without RabbitMQ: loops that take from a full queue as fast as they can.
 
 `python -m benchmarks.workers MODE URL SECONDS DELAY_MS NUMBER OF` is one of them; it says when it is ready and starts at a line on its
-standard input. DELAY_MS is how much longer its way to the database is.
+standard input. DELAY_MS is how much longer its way to the database is, and the way back.
 """
 
 import json
