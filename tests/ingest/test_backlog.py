@@ -27,7 +27,7 @@ def starts(bot: int, epoch: int, number: int) -> Checkpoint:
 
 
 def test_many_events_are_stored_within_the_limit_of_a_statement(database_url: str, db: Raw) -> None:
-    listener, number = uuid4(), 15_000
+    listener, number = uuid4(), 40_000
     epochs = lease(db, listener, 1)
     with connect(database_url, name="listener", limits=BY_KEY) as own:
         assert inbox.store(own, listener, [starts(1, epochs[1], number)]).fresh == number
