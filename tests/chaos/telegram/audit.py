@@ -84,6 +84,12 @@ def taken(db: Raw) -> list[Taken]:
     ]
 
 
+def count_taken(db: Raw) -> int:
+    """How many there are."""
+    rows = db.execute("SELECT count(*) FROM audit_event WHERE kind <> 'seat'").fetchall()
+    return int(rows[0][0])
+
+
 def strangers(db: Raw) -> list[Write]:
     """Every row that somebody wrote who had not the bot."""
     rows = db.execute(

@@ -195,7 +195,7 @@ def _settle(here: Stage, db: Raw, owed: Sequence[Mapping[str, Any]]) -> None:
     """
     ours = {watch.tg: watch.bot for watch in here.watches}
     due = sum(1 for one in owed if one["bot_id"] in ours and expect(ours[one["bot_id"]], one) is not None)
-    rests = wait_for(lambda: not any(audit.left(db).values()) and len(audit.taken(db)) >= due, SETTLES_S)
+    rests = wait_for(lambda: audit.count_taken(db) >= due and not any(audit.left(db).values()), SETTLES_S)
     time.sleep(CATCH_UP_S * LOOKS_AFTERWARDS)
     _say(f"{'all' if rests else 'not all'} of {due:,} events have come in")
 
