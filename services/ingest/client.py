@@ -83,6 +83,7 @@ class DrainQueue(asyncio.Queue[Any]):
         super().__init__()
         self._on_drain = on_drain
         self._overflowed = False
+        self.arrived_at = 0.0
 
     async def get(self) -> Any:
         """The next update, after saying that it is asked for."""
@@ -94,6 +95,7 @@ class DrainQueue(asyncio.Queue[Any]):
 
     def put_nowait(self, item: Any) -> None:
         """Take an update; with too many waiting pass over it, and ask for the difference when they are done."""
+        self.arrived_at = asyncio.get_running_loop().time()
         if self.qsize() < QUEUE_MAX:
             super().put_nowait(item)
         else:
@@ -151,6 +153,7 @@ class BotClient(TelegramClient):  # type: ignore[misc]
         self._peers: dict[int, int] = {}
         self._known: dict[int, int] = {}
         self._saved: UpdateState | None = session.state
+        self._placed = session.state is not None and session.key_was_stored
         self._under_way: asyncio.Future[None] | None = None
         self._answered = asyncio.Event()
         self._lost: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
@@ -239,6 +242,7 @@ class BotClient(TelegramClient):  # type: ignore[misc]
                 log.error("updates_begin_anew", bot=self._row.bot, stored=stored.pts, now=state.pts)
             await self._commit(state)
         self._message_box.load(SessionState(0, 0, 0, state.pts, state.qts, int(state.date.timestamp()), state.seq, 0), [])
+        self._placed = True
         await self.catch_up()
         return user
 
@@ -257,15 +261,23 @@ class BotClient(TelegramClient):  # type: ignore[misc]
         ask_at = loop.time() + self._catch_up_s * _RANDOM.uniform(0.5, 1)
         try:
             while self.is_connected():
-                ping = functions.PingDelayDisconnectRequest(_RANDOM.getrandbits(63), self._hang_up_s)
-                async with asyncio.timeout(beat_s):
-                    await self._sender.send(ping)
+                await self._beat(beat_s)
                 await asyncio.sleep(beat_s * _RANDOM.uniform(0.8, 1))
                 if loop.time() >= ask_at:
                     await self._ask()
                     ask_at = loop.time() + self._catch_up_s * _RANDOM.uniform(0.8, 1)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody keeps this connection alive any more
             self._lose(error)
+
+    async def _beat(self, beat_s: float) -> None:
+        """Tell Telegram that we are alive, and see that it is. Updates that arrive show it, too: many may stand in front of the answer."""
+        ping = functions.PingDelayDisconnectRequest(_RANDOM.getrandbits(63), self._hang_up_s)
+        try:
+            async with asyncio.timeout(beat_s):
+                await self._sender.send(ping)
+        except TimeoutError:
+            if asyncio.get_running_loop().time() - self._updates_queue.arrived_at > beat_s:
+                raise
 
     async def _ask(self) -> None:
         """Ask what we have missed. Telegram has until the next time to answer."""
@@ -292,11 +304,18 @@ class BotClient(TelegramClient):  # type: ignore[misc]
             await self._commit(None)
 
     async def _checkpoint(self, queue_empty: bool) -> None:  # noqa: FBT001
-        """Commit, unless more waits and little was taken in. To be called when every update so far was taken."""
+        """Commit, unless more waits and little was taken in. To be called when every update so far was taken.
+
+        Telegram pushes from the moment of the login on. Until it is known where updates begin, the number of such a push says nothing.
+        """
         if not queue_empty and len(self._events) < EVENTS_ENOUGH:
             return
         numbers, _ = self._message_box.session_state()
-        state = None if numbers["pts"] == NO_SEQ else UpdateState(numbers["pts"], numbers["qts"], numbers["seq"], numbers["date"])
+        state = (
+            None
+            if not self._placed or numbers["pts"] == NO_SEQ
+            else UpdateState(numbers["pts"], numbers["qts"], numbers["seq"], numbers["date"])
+        )
         if self._events or _differ(state, self._saved):
             await self._commit(state)
 

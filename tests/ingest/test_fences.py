@@ -104,6 +104,22 @@ async def test_a_worker_that_finished_during_a_checkpoint_is_woken_for_it(databa
         assert scalar(db, "SELECT count(*) FROM outbox WHERE key = %s", str(bot)) == 1
 
 
+async def test_what_is_pushed_before_it_is_known_where_updates_begin_says_nothing_of_it(database_url: str, db: Raw, world: World) -> None:
+    """Telegram pushes from the moment of the login on. What such a push is numbered must not pass for how far updates are taken in."""
+    async with office(database_url, db, world, slow_s={"GetState": 2.0}) as here:
+        bot = here.bot(key=True)
+        here.core.people.start(ANN, here.tg(bot), "missed")
+        here.core.kill_keys(here.tg(bot))
+        desk = here.open_desk()
+        await eventually(lambda: "GetState" in here.core.record.methods(here.tg(bot)), "it has logged in again")
+        here.core.people.start(BOB, here.tg(bot), "pushed")
+        await here.told(bot, "pushed")
+        await desk.stop()
+        here.core.nasty.set(slow_s={})
+        await here.listening(bot)
+        await here.told(bot, "missed", "pushed")
+
+
 def waits_for_a_lock(db: Raw) -> bool:
     sql = "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     return bool(scalar(db, sql))
