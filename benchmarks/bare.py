@@ -22,7 +22,7 @@ from services.gateway.server import BACKLOG
 from services.ledger import transfers
 from shared.db import accounts, commands
 from shared.db.commands import NewCommand
-from shared.db.connect import PLANNED_ONCE, Raw, connect
+from shared.db.connect import BY_KEY, Raw, connect
 from shared.domain.transfers import Kind, Request
 from shared.local.ports import LOOPBACK
 
@@ -72,7 +72,7 @@ class Transfer:
 
     def _connection(self) -> Raw:
         if not hasattr(self._thread, "db"):
-            self._thread.db = connect(self._url, name="bare", limits=PLANNED_ONCE)
+            self._thread.db = connect(self._url, name="bare", limits=BY_KEY)
         db: Raw = self._thread.db
         return db
 

@@ -16,7 +16,7 @@ from benchmarks.rounds import Effort
 from benchmarks.table import Required, Row, alone, pooled
 from shared.db import commands
 from shared.db.commands import NewCommand
-from shared.db.connect import PLANNED_ONCE, Raw, connect
+from shared.db.connect import BY_KEY, Raw, connect
 from shared.domain.transfers import Kind
 
 #: Moves of each campaign in a round; 5 rounds make more than the 200 that are required.
@@ -36,7 +36,7 @@ class Moved:
 def measure(ground: Ground, effort: Effort) -> list[Row]:
     """The leads' count is asked of a gateway, so that it is the one a recipient sees."""
     url = leads.database(ground, effort)
-    with processes(ground) as running, connect(url, name="ledger", limits=PLANNED_ONCE) as db:
+    with processes(ground) as running, connect(url, name="ledger", limits=BY_KEY) as db:
         port = running.gateway(url)
         rows = []
         for keep in (True, False):

@@ -17,7 +17,7 @@ from uuid import UUID
 from benchmarks.far import lengthen
 from services.ledger import transfers
 from shared.db import commands
-from shared.db.connect import PLANNED_ONCE, Raw, connect
+from shared.db.connect import BY_KEY, Raw, connect
 
 #: Many together; one in a transaction of its own.
 Mode = Literal["batch", "single"]
@@ -100,7 +100,7 @@ def main(mode: Mode, url: str, seconds: str, delay_ms: str, number: str, of: str
         sys.stdin.readline()
 
     os.environ["PYTHONUNBUFFERED"] = "1"
-    with connect(url, name="ledger", limits=PLANNED_ONCE) as db:
+    with connect(url, name="ledger", limits=BY_KEY) as db:
         if float(delay_ms):
             lengthen(db, float(delay_ms))
         tally = work(_step(db, mode, int(number), int(of)), float(seconds), go)

@@ -12,7 +12,7 @@ from services.ledger import purge, transfers
 from shared.broker import worker
 from shared.broker.rabbitmq import was_redelivered
 from shared.db import commands
-from shared.db.connect import PLANNED_ONCE, SESSION_LIMITS, Raw
+from shared.db.connect import BY_KEY, SESSION_LIMITS, Raw
 from shared.failpoints import failpoint
 from shared.messages import Wake, parse_purge_key
 
@@ -30,7 +30,7 @@ def run(database_url: str, amqp_url: str, *, stop: threading.Event) -> None:
         else:
             _decide(db, keys, name)
 
-    decide = worker.on_database(decide_transfers, database_url, name="ledger", limits=PLANNED_ONCE, stop=stop)
+    decide = worker.on_database(decide_transfers, database_url, name="ledger", limits=BY_KEY, stop=stop)
     remove = worker.on_database(lambda db, keys, _: _purge(db, keys), database_url, name="ledger", limits=SESSION_LIMITS, stop=stop)
     worker.run(amqp_url, {Wake.DECIDE_TRANSFERS: decide, Wake.PURGE_LEADS: remove}, stop)
 
