@@ -272,7 +272,7 @@ def judge(send: Due, error: Exception) -> Outcome:
             verdict = Verdict.BLOCKED
         case errors.BadRequestError() | errors.ForbiddenError() if not isinstance(error, _MOMENTARY):
             verdict = Verdict.REFUSED
-        case errors.RPCError() | OSError():
+        case errors.RPCError() | OSError() | EOFError():
             pass
         case _:
             log.error("send_failed", bot=send.bot, kind=send.kind, campaign=send.code, exc_info=error)
