@@ -248,13 +248,14 @@ def _tell_wrongs(lead: Lead, outcome: Outcome, seconds: Mapping[int, int]) -> It
         yield f"a step was told twice: {steps}"
     owed = [(status, seconds[number]) for status, _, number in outcome.owed]
     ruled = [(status, seconds[number], rule) for status, rule, number in outcome.held]
+    at_all = {(postback.status, postback.at) for postback in told}  # a step that was found late may be told as a correction
     for status, at in owed:
-        if (status, at) not in steps and (status, at, "superseded") not in held:
+        if (status, at) not in at_all and (status, at, "superseded") not in held:
             yield f"{status} of {at} was not told, and no rule says why"
     for status, at, rule in ruled:
-        if (status, at) not in steps and (status, at, rule) not in held:
+        if (status, at) not in at_all and (status, at, rule) not in held:
             yield f"{status} of {at} is held back by {rule}, and the log does not say so"
-    yield from (f"{status} of {at} was told, and there was no such step" for status, at in set(steps) - set(owed) - {r[:2] for r in ruled})
+    yield from (f"{status} of {at} was told, and there was no such step" for status, at in at_all - set(owed) - {r[:2] for r in ruled})
     said = [postback.status for postback in told]
     while said and said[-1] == "wait" and outcome.status != "wait":
         said.pop()  # a new click says wait while the state stands

@@ -192,11 +192,11 @@ def find_wrong_told(story: Story, due: Due, outcomes: Mapping[tuple[int, int, in
     for key, outcome in outcomes.items():
         seconds = {one.number: one.second for one in due.lives[key]}
         steps = Counter((told.status, told.at) for told in log[key] if told.pending and not told.correction)
-        ruled = {(told.status, told.at) for told in log[key] if not told.pending}
+        otherwise = {(told.status, told.at) for told in log[key] if not told.pending or told.correction}
         owed = {(status, seconds[number]) for status, _, number in outcome.owed}
         held = {(status, seconds[number]) for status, _, number in outcome.held}
         yield from (f"{key}: {step} was told {times} times" for step, times in steps.items() if times > 1)
-        yield from (f"{key}: {step} was not told" for step in (owed | held) - steps.keys() - ruled)
+        yield from (f"{key}: {step} was not told" for step in (owed | held) - steps.keys() - otherwise)
         yield from (f"{key}: {step} was told, and is no step" for step in steps.keys() - owed - held)
 
 

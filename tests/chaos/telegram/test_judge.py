@@ -144,6 +144,12 @@ def test_what_came_late_may_be_superseded_if_the_last_one_told_is_the_status() -
     ]
 
 
+def test_a_step_that_was_found_late_may_be_told_as_a_correction() -> None:
+    """Of a start, a join and another start the join came last: its state is told once more, with its date and the new click."""
+    told = [postback("wait", T), postback("approve", T + 1, correction=True), postback("cancel", T + 20, rule="window closed")]
+    assert found(came={3: came(*told)}) == {}
+
+
 def test_what_a_stopped_listener_sends_on_a_new_connection_is_its_own() -> None:
     later = {"number": 1, "port": 4_000, "at": 31.0, "last_in_at": 40.0}
     assert found(connections=[*case().connections, later]) == {}
