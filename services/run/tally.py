@@ -36,13 +36,14 @@ class Tally:
             return False
 
     def look(self) -> None:
-        """Say a line if it is time. A database that is away is asked again the next time."""
+        """Say a line if it is time. A database that is away, or too slow, is asked again at the next time, and of what is new since then."""
         now = time.monotonic()
         if now < self._looked + (OFTEN_S if self._lines < OFTEN_LINES else SELDOM_S):
             return
         try:
             happened = self._happened()
         except AWAY:
+            self._looked, self._mark = now, None
             return
         if happened:
             self._say(line(happened, now - self._looked))

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 import msgspec
+import psycopg
 
 from shared.db.connect import Raw
 from shared.domain.events import Event
@@ -24,6 +25,9 @@ REMEMBERED: Final = timedelta(days=8)
 
 #: How long events of odd dates are remembered: older ones than any partition of their own, by their date.
 ODD_REMEMBERED: Final = timedelta(days=60)
+
+#: Milliseconds that partitions are waited for, and that those who write to them wait behind.
+PARTITION_WAIT_MS: Final = 100
 
 #: Odd events forgotten in one turn.
 FORGET_ROWS_MAX: Final = 10_000
@@ -238,9 +242,18 @@ def get_backlog(db: Raw) -> Backlog:
 def keep_partitions(db: Raw) -> int:
     """Make the weeks of `seen` that will soon be needed, drop those that are over and out of Telegram's mind. Returns how many changed.
 
-    A week for which events came while it had no partition takes them over. Whoever finds another process at it leaves it to that one.
+    A week for which events came while it had no partition takes them over. Whoever finds another process at it leaves it to that one, and
+    whoever finds the table in use, as a backup uses it for hours, to the next time: waiting for it would hold up everybody.
     """
+    try:
+        return _keep_partitions(db)
+    except psycopg.errors.LockNotAvailable:
+        return 0
+
+
+def _keep_partitions(db: Raw) -> int:
     with db.transaction():
+        db.execute(f"SET LOCAL lock_timeout = {PARTITION_WAIT_MS}")
         row = db.execute("SELECT pg_try_advisory_xact_lock(%s), now()", [_LOCK]).fetchone()
         assert row is not None, "a function always answers"
         free, now = row
@@ -274,6 +287,7 @@ def _weeks(first: datetime, last: datetime) -> dict[str, datetime]:
 
 def _make_week(db: Raw, name: str, since: datetime) -> None:
     span = [since, since + _WEEK]
+    db.execute("LOCK TABLE seen_default IN ACCESS EXCLUSIVE MODE")  # an event of that week that came after the move would be in the way
     db.execute(f"CREATE TABLE {name} (LIKE seen INCLUDING ALL)")
     db.execute(
         f"WITH moved AS (DELETE FROM seen_default WHERE at >= %s AND at < %s RETURNING *) INSERT INTO {name} SELECT * FROM moved", span

@@ -29,7 +29,8 @@ def migrate(url: str) -> None:
         guard.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
         db = engine(url, name="migrate", connections=1)
         with db.begin() as tx:
-            tx.exec_driver_sql("SET LOCAL statement_timeout = 0")
+            for limit in ("statement_timeout", "lock_timeout", "transaction_timeout"):  # the last is PostgreSQL 17's
+                tx.exec_driver_sql(f"SELECT set_config(name, '0', true) FROM pg_settings WHERE name = '{limit}'")
             config.attributes["connection"] = tx
             command.upgrade(config, "head")
         db.dispose()

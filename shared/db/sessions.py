@@ -247,14 +247,23 @@ def revoke(db: Raw, owner: Owner, tried: bytes, trouble: str) -> bool:
 
 
 def forget(db: Raw, owner: Owner) -> bool:
-    """Delete the session of a disconnected bot that is logged out. False when the bot was connected again, or the session is not own."""
-    return (
-        db.execute(
-            f"DELETE FROM bot_session s WHERE {_OWN} AND EXISTS (SELECT FROM bot b WHERE b.id = s.bot_id AND b.disconnected IS NOT NULL)",
-            owner._asdict(),
-        ).rowcount
-        == 1
-    )
+    """Delete the session of a disconnected bot that is logged out, with what it had to say and nobody will say any more.
+
+    False when the bot was connected again, or the session is not own.
+    """
+    row = db.execute(
+        f"""
+        WITH gone AS (
+            DELETE FROM bot_session s
+            WHERE {_OWN} AND EXISTS (SELECT FROM bot b WHERE b.id = s.bot_id AND b.disconnected IS NOT NULL) RETURNING s.bot_id
+        ), unsaid AS (
+            DELETE FROM send USING gone WHERE send.bot_id = gone.bot_id
+        )
+        SELECT count(*) FROM gone
+        """,
+        owner._asdict(),
+    ).fetchone()
+    return row == (1,)
 
 
 def get_service_token(db: Raw) -> bytes | None:

@@ -124,6 +124,7 @@ inbox_event = Table(
     Column("parked", Boolean, nullable=False, server_default=text("false")),
     *_texts("trouble"),
     Index("inbox_event_waiting", "bot_id", "id", postgresql_where=text("NOT parked")),
+    Index("inbox_event_parked", "id", postgresql_where=text("parked")),
 )
 
 # What each bot has been told already, by the content's key, for as long as Telegram may tell it again. Partitioned by Telegram's date.

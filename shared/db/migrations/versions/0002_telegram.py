@@ -116,6 +116,7 @@ CREATE TABLE inbox_event (
     trouble TEXT DEFAULT '' NOT NULL,
     CONSTRAINT inbox_event_pkey PRIMARY KEY (id)
 );
+CREATE INDEX inbox_event_parked ON inbox_event (id) WHERE parked;
 CREATE INDEX inbox_event_waiting ON inbox_event (bot_id, id) WHERE NOT parked;
 
 CREATE TABLE seen (
