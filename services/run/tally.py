@@ -36,7 +36,7 @@ class Tally:
             return False
 
     def look(self) -> None:
-        """Say a line if it is time. A database that is away, or too slow, is asked again at the next time, and of what is new since then."""
+        """Say a line if it is time. A database that is away or too slow is asked again at the next time, of what is new from then on."""
         now = time.monotonic()
         if now < self._looked + (OFTEN_S if self._lines < OFTEN_LINES else SELDOM_S):
             return
