@@ -102,6 +102,7 @@ def test_a_try_that_met_a_lock_is_given_back(db: Raw, database_url: str, scene: 
 
 def test_a_try_whose_connection_was_lost_is_given_back_at_the_next(db: Raw, database_url: str, scene: Scene) -> None:
     arrive(db, [scene.watch.start(1, scene.payload())])
+    db.execute("UPDATE inbox_event SET attempts = %s", [careful.ATTEMPTS_MAX - 1])
     owed: list[int] = []
     with connect(database_url, name="ingest") as lost, threads(1) as start, connect(database_url, name="h") as holder, holder.transaction():
         holder.execute("SELECT 1 FROM campaign FOR UPDATE")
@@ -110,7 +111,7 @@ def test_a_try_whose_connection_was_lost_is_given_back_at_the_next(db: Raw, data
         db.execute("SELECT pg_terminate_backend(%s)", [lost.info.backend_pid])
         with pytest.raises(psycopg.OperationalError):
             running.result()
-    assert (len(owed), state(db)) == (1, [(1, False)])
+    assert (len(owed), state(db)) == (1, [(careful.ATTEMPTS_MAX, False)])
 
     assert careful.apply_alone(db, [scene.bot], owed) == 1
     assert (owed, leads(db)) == ([], [WAIT])
