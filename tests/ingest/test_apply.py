@@ -390,6 +390,8 @@ def test_a_lead_made_in_bulk_goes_on_from_where_it_stands(db: Raw, world: World,
     people = dict(rows(db, "SELECT subscriber, status FROM lead WHERE status IN (0, 2)"))
     watch = Watch(bot, tg_id)
     early = Watch(bot, tg_id, dawn=watch.dawn - timedelta(hours=6))
+    db.execute("UPDATE campaign_bot SET from_date = from_date - interval '1 day'")
+    db.execute("UPDATE campaign SET epoch_since = epoch_since - interval '1 day'")
     for event in (watch.join(4), early.leave(7)):
         arrive(db, [replace(event, subscriber=person) for person in people])
         clear(db)
