@@ -17,7 +17,7 @@ import structlog
 import telethon
 from telethon import TelegramClient, errors, events, functions
 from telethon._updates import SessionState
-from telethon._updates.messagebox import NO_SEQ, MessageBox
+from telethon._updates.messagebox import ENTRY_ACCOUNT, ENTRY_SECRET, NO_SEQ, MessageBox, State
 from telethon.network import MTProtoSender
 from telethon.network.connection.connection import Connection
 from telethon.tl import types
@@ -103,12 +103,22 @@ class DrainQueue(asyncio.Queue[Any]):
 
 
 class BotBox(MessageBox):  # type: ignore[misc]
-    """Telethon's bookkeeping of updates, without that of channels.
+    """Telethon's bookkeeping of updates, without that of channels, and with a qts of 0 that means what it says.
 
-    What is posted there is nothing to us, and for each gap in it Telethon would ask for that channel's difference.
+    What is posted in channels is nothing to us, and for each gap in it Telethon would ask for that channel's difference.
     """
 
     __slots__ = ()
+
+    def load(self, session_state: Any, channel_states: Any) -> None:
+        """Begin where the state says, also at a qts of 0: so has every bot that was in no chat yet.
+
+        Telethon takes 0 for unknown, and then the first qts that it sees for the first there is: those before it were lost. (It takes 0
+        for 0 where a difference says so.)
+        """
+        super().load(session_state, channel_states)
+        if (account := self.map.get(ENTRY_ACCOUNT)) is not None:
+            self.map[ENTRY_SECRET] = State(session_state.qts, account.deadline)
 
     def apply_pts_info(self, update: Any, *, reset_deadlines: Any) -> Any:
         """The update if it is the next one; None also for what a channel numbers."""

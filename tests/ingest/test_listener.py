@@ -252,6 +252,25 @@ async def test_the_service_bot_has_the_token_of_the_settings(at: At) -> None:
         assert here.session(0)["epoch"] == epoch + 1
 
 
+@pytest.mark.parametrize("key", [True, False], ids=["stored key", "fresh login"])
+async def test_the_very_first_in_a_chat_is_asked_for_when_the_second_comes(at: At, key: bool) -> None:
+    async with office(*at) as here:
+        bot = here.bot(key=key)
+        people, tg = here.core.people, here.tg(bot)
+        here.core.world.bots[tg].first_qts = 0
+        here.db.execute("UPDATE bot_session SET qts = 0 WHERE qts IS NOT NULL")
+        await here.listening(bot)
+        assert here.session(bot)["qts"] == 0
+        people.open_chat(CHAT, OWNER)
+        here.core.nasty.set(withhold_percent=100)
+        people.promote(tg, CHAT, OWNER)
+        here.core.nasty.set(withhold_percent=0)
+        people.join(ANN, CHAT)
+        await eventually(lambda: len(here.inbox(bot)) == 2, "both came in")
+        assert sorted(here.inbox(bot)) == [("change", CHANNEL, ANN, "out", "in", ""), ("seat", CHANNEL, 0, "out", "admin", "")]
+        assert here.session(bot)["qts"] == 2
+
+
 # Between Telegram and the database
 
 

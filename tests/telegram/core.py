@@ -49,7 +49,7 @@ class Core:
         bot_id = int(token.partition(":")[0])
         known = self.world.bots.get(bot_id)
         if known is None:
-            known = Bot(bot_id, token, username or f"bot{bot_id}_bot", dc, now(), self.world.first)
+            known = Bot(bot_id, token, username or f"bot{bot_id}_bot", dc, now(), self.world.first, self.world.first)
             self.world.bots[bot_id] = known
         known.token, known.revoked = token, False
         return known

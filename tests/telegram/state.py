@@ -13,7 +13,7 @@ from heapq import merge
 from typing import Any, Final, Protocol
 
 FIRST: Final = 1
-"""Where pts and qts start unless the world is told otherwise; 0 stands for not known."""
+"""Where pts and qts start unless the world is told otherwise; a pts of 0 stands for not known."""
 
 
 class Kind(StrEnum):
@@ -126,7 +126,9 @@ class Bot:
     dc: int
     since: datetime
     first: int = FIRST
-    """Where its pts and qts start, and the numbers of its messages."""
+    """Where its pts starts, and the numbers of its messages."""
+    first_qts: int = FIRST
+    """Where its qts starts; 0 is that of a bot that was in no chat yet."""
     revoked: bool = False
     lines: list[Line] = field(default_factory=list)
     blocked_by: set[int] = field(default_factory=set)
@@ -147,7 +149,7 @@ class Bot:
 
     @property
     def qts(self) -> int:
-        return self.first + len(self._by_qts)
+        return self.first_qts + len(self._by_qts)
 
     def next_message_id(self) -> int:
         self._messages += 1
@@ -166,7 +168,7 @@ class Bot:
 
     def after(self, pts: int, qts: int) -> Iterator[Entry]:
         """Everything a client that is at these numbers has not seen, in the order in which it came."""
-        return merge(self._by_pts[max(pts - self.first, 0) :], self._by_qts[max(qts - self.first, 0) :], key=lambda entry: entry.order)
+        return merge(self._by_pts[max(pts - self.first, 0) :], self._by_qts[max(qts - self.first_qts, 0) :], key=lambda entry: entry.order)
 
     def access_hash(self, peer_id: int) -> int:
         """What the bot must show to name this peer. Each bot has its own."""
