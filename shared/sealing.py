@@ -67,7 +67,7 @@ class Sealer:
             if sealed[:1] == _FORM and name == _name(key):
                 try:
                     return AESGCM(key).decrypt(nonce, body, place.encode())
-                except InvalidTag:
+                except (InvalidTag, ValueError):  # the latter of a nonce that was cut short
                     break
         raise NotOpened(place)
 

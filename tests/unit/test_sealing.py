@@ -34,6 +34,15 @@ def test_a_changed_byte_does_not_open(place: int) -> None:
         sealer.open(bytes(sealed), PLACE)
 
 
+@pytest.mark.parametrize("length", range(40))
+def test_what_was_cut_short_does_not_open(length: int) -> None:
+    sealer = Sealer.read(new_key())
+    sealed = sealer.seal(b"secret!", PLACE)
+    assert length < len(sealed) == 40
+    with pytest.raises(NotOpened):
+        sealer.open(sealed[:length], PLACE)
+
+
 def test_a_new_key_in_front_goes_on_opening_what_the_old_one_sealed() -> None:
     old, new = new_key(), new_key()
     sealed = Sealer.read(old).seal(b"secret", PLACE)
