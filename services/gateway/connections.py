@@ -43,7 +43,7 @@ class Connections:
            first has died over it.
 
         Raises:
-            ApiError: `busy` when it was withdrawn, nothing has been connected or will be.
+            ApiError: `busy` when it was withdrawn, or the account has too many unanswered: nothing has been connected or will be.
             one of `connect.AWAY`: whether the request was accepted is unknown.
         """
         if self._waiting >= WAITING_MAX:
@@ -53,7 +53,8 @@ class Connections:
         self._waiting += 1
         try:
             with self._waiters.register(request) as future:
-                await self._run(bot_requests.add, request, account, sealed)
+                if not await self._run(bot_requests.add, request, account, sealed):
+                    raise ApiError(Code.BUSY, f"{bot_requests.UNFINISHED_MAX} bots of yours are being connected already. Try again.")
                 self._waker.poke(LISTENER_CHANNEL)
                 outcome = await self._wait(request, future)
         finally:

@@ -14,6 +14,9 @@ from shared.db.connect import Raw
 from shared.domain.bots import Action, Plan, Refusal
 from shared.messages import LISTENER_CHANNEL, OUTCOME_CHANNEL, Outcome, State, encode_outcomes
 
+#: Unfinished requests of one account; those that come in the same moment are not counted against each other.
+UNFINISHED_MAX: Final = 20
+
 
 def token_place(request: UUID) -> str:
     """Where a request's sealed token belongs."""
@@ -23,9 +26,17 @@ def token_place(request: UUID) -> str:
 # What the gateway does
 
 
-def add(db: Raw, request: UUID, account: int, sealed_token: bytes) -> None:
-    """Accept a request."""
-    db.execute("INSERT INTO bot_request (id, account_id, token) VALUES (%s, %s, %s)", [request, account, sealed_token], prepare=True)
+def add(db: Raw, request: UUID, account: int, sealed_token: bytes) -> bool:
+    """Accept a request; False if the account has too many that are not answered yet."""
+    done = db.execute(
+        """
+        INSERT INTO bot_request (id, account_id, token) SELECT %(id)s, %(account)s, %(token)s
+        WHERE (SELECT count(*) FROM bot_request WHERE account_id = %(account)s AND state = 'pending') < %(most)s
+        """,
+        {"id": request, "account": account, "token": sealed_token, "most": UNFINISHED_MAX},
+        prepare=True,
+    )
+    return done.rowcount == 1
 
 
 def withdraw(db: Raw, request: UUID, *, left: bool) -> bool:
@@ -91,19 +102,23 @@ class Taken:
 def take(db: Raw, *, limit: int, per_account: int, lease_s: float) -> list[Taken]:
     """Take requests that nobody is at work on, for so long: of each account no more than so many at a time, its oldest first.
 
-    Accounts take turns, so that one with a hundred bots to connect holds nobody up. Another listener's are passed over.
+    Accounts take turns, so that one with a hundred bots to connect holds nobody up. Another listener's are passed over. What is pending is
+    read once, and then by key as many rows as are taken.
     """
     rows = db.execute(
         """
-        WITH waiting AS (
-            SELECT id, row_number() OVER (PARTITION BY account_id ORDER BY id) + (
-                SELECT count(*) FROM bot_request o WHERE o.state = 'pending' AND o.taken_until >= now() AND o.account_id = r.account_id
-            ) AS turn
-            FROM bot_request r WHERE state = 'pending' AND taken_until < now()
-        ), free AS (
-            SELECT r.id FROM bot_request r JOIN waiting w ON w.id = r.id
-            WHERE r.state = 'pending' AND r.taken_until < now() AND w.turn <= %(per_account)s
-            ORDER BY w.turn, r.id LIMIT %(limit)s FOR UPDATE OF r SKIP LOCKED
+        WITH pending AS (
+            SELECT id, taken_until < now() AS waits,
+                   row_number() OVER (PARTITION BY account_id, taken_until < now() ORDER BY id)
+                   + count(*) FILTER (WHERE taken_until >= now()) OVER (PARTITION BY account_id) AS turn
+            FROM bot_request WHERE state = 'pending'
+        ), free AS MATERIALIZED (
+            SELECT r.id
+            FROM (SELECT id FROM pending WHERE waits AND turn <= %(per_account)s ORDER BY turn, id) AS w
+            CROSS JOIN LATERAL (
+                SELECT id FROM bot_request WHERE id = w.id AND state = 'pending' AND taken_until < now() FOR UPDATE SKIP LOCKED
+            ) AS r
+            LIMIT %(limit)s
         )
         UPDATE bot_request r SET taken_until = now() + %(lease)s * interval '1 s', attempts = attempts + 1
         FROM free WHERE r.id = free.id RETURNING r.id, r.account_id, r.token, r.attempts

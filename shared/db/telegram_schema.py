@@ -267,7 +267,7 @@ bot_request = Table(
     Column("attempts", SmallInteger, nullable=False, server_default="0"),
     _when("created"),
     _when("finished", null=True),
-    Index("bot_request_pending", "id", postgresql_where=text("state = 'pending'")),
+    Index("bot_request_pending", "account_id", "id", postgresql_where=text("state = 'pending'")),
 )
 
 #: Statements that follow the tables in their migration: storage, and where events of odd dates are remembered.

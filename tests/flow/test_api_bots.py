@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from shared.db.bot_requests import UNFINISHED_MAX
 from shared.domain.campaigns import CampaignStatus
 from shared.local import Services
 from shared.messages import LISTENER_CHANNEL
@@ -183,6 +184,18 @@ def test_neither_the_row_nor_any_log_shows_the_token(home: Home, ann: Account) -
     logs = "".join(process.log.read_text() for process in home.house.processes.processes)
     assert all(word not in text for word in (secret, hexed) for text in (str(tables), logs))
     assert tg
+
+
+def test_an_account_with_too_many_unanswered_requests_is_told_to_wait(home: Home, ann: Account, ben: Account) -> None:
+    home.house.db.execute(
+        "INSERT INTO bot_request (id, account_id, taken_until) SELECT gen_random_uuid(), %s, 'infinity' FROM generate_series(1, %s)",
+        [ann.id, UNFINISHED_MAX],
+    )
+    (_, token), (_, other) = home.token(), home.token()
+    assert error(home.add(ann, token)) == ("busy", "")
+    assert error(home.add(ben, other)) is None, "others are not held up"
+    home.house.db.execute("DELETE FROM bot_request WHERE account_id = %s", [ann.id])
+    assert error(home.add(ann, token)) is None
 
 
 @pytest.mark.usefixtures("resting")

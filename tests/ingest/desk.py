@@ -53,7 +53,7 @@ class Desk:
     def ask(self, account: Account, token: str = TOKEN) -> UUID:
         """Leave a request."""
         request = uuids.uuid7()
-        bot_requests.add(self.db, request, account.id, SEALER.seal(token.encode(), bot_requests.token_place(request)))
+        assert bot_requests.add(self.db, request, account.id, SEALER.seal(token.encode(), bot_requests.token_place(request)))
         for connector in self.connectors:
             connector.poke([])
         return request

@@ -2,10 +2,11 @@
 
 import asyncio
 import io
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 import structlog
@@ -14,6 +15,7 @@ from sqlalchemy import Engine
 from services.ingest import connecting
 from services.ingest.connecting import ATTEMPTS_MAX, LOGINS_MAX, connect, log_in
 from shared.db import bot_requests
+from shared.db.bot_requests import UNFINISHED_MAX
 from shared.db.connect import Raw, engine
 from shared.db.connect import connect as connect_db
 from shared.domain import bots
@@ -427,6 +429,32 @@ async def test_one_account_with_many_bots_holds_nobody_up(database_url: str, db:
         assert bot_requests.take(db, limit=LOGINS_MAX, per_account=4, lease_s=60) == [], "no more until one of hers is answered"
         bot_requests.refuse(db, taken[0], bots.BAD_TOKEN)
         assert len(bot_requests.take(db, limit=LOGINS_MAX, per_account=4, lease_s=60)) == int(taken[0].id != one)
+
+
+def test_thousands_of_one_account_keep_no_other_from_being_taken(db: Raw, world: World) -> None:
+    """However many are pending, each is read once: all this is a small part of what the statement limit allows."""
+    ann, ben, carl = (world.account() for _ in range(3))
+    crowd = "INSERT INTO bot_request (id, account_id, token) SELECT gen_random_uuid(), %s, '' FROM generate_series(1, %s)"
+    for account, number in ((ann, 10_000), (ben, 5), (carl, 1)):
+        db.execute(crowd, [account.id, number])
+    db.execute("SET statement_timeout = 1000")
+
+    taken = [request.account for _ in range(3) for request in bot_requests.take(db, limit=4, per_account=4, lease_s=60)]
+
+    assert Counter(taken) == {ann.id: 4, ben.id: 4, carl.id: 1}
+    assert set(taken[:4]) == {ann.id, ben.id, carl.id}
+
+
+def test_an_account_has_so_many_unfinished_requests_and_no_more(db: Raw, world: World) -> None:
+    ann, ben = world.account(), world.account()
+
+    def added(account: Account) -> bool:
+        return bot_requests.add(db, uuid4(), account.id, b"")
+
+    assert [added(ann) for _ in range(UNFINISHED_MAX + 1)] == [True] * UNFINISHED_MAX + [False]
+    assert added(ben), "it is each account's own number"
+    assert bot_requests.refuse(db, bot_requests.take(db, limit=1, per_account=4, lease_s=60)[0], bots.BAD_TOKEN)
+    assert [added(ann), added(ann)] == [True, False]
 
 
 async def test_a_lost_database_connection_leaves_the_request_to_the_next_try(database_url: str, db: Raw, world: World) -> None:

@@ -241,7 +241,7 @@ CREATE TABLE bot_request (
     CONSTRAINT bot_request_pkey PRIMARY KEY (id),
     CONSTRAINT bot_request_account_id_fkey FOREIGN KEY(account_id) REFERENCES account (id)
 );
-CREATE INDEX bot_request_pending ON bot_request (id) WHERE state = 'pending';
+CREATE INDEX bot_request_pending ON bot_request (account_id, id) WHERE state = 'pending';
 
 CREATE TABLE seen_default PARTITION OF seen DEFAULT;
 ALTER TABLE inbox_event SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
