@@ -78,7 +78,7 @@ class Committer:
             await self._settle_apart(batch, error)
             return
         for one in batch:
-            _tell(one, None if one.checkpoint.bot in stored.own else Fenced())
+            _tell(one, None if stored.own.get(one.checkpoint.bot) == one.checkpoint.epoch else Fenced())
         if stored.unsure:
             await self._look_again(stored.unsure)
 
@@ -111,7 +111,7 @@ class Committer:
                 log.warning("checkpoint_waits", bots=len(checkpoints), error=type(error).__name__)
                 await asyncio.sleep(AWAY_S[min(tries, 1)])
                 tries += 1
-        return inbox.Stored(frozenset(), 0, ())
+        return inbox.Stored({}, 0, ())
 
     async def _look_again(self, bots: Sequence[int]) -> None:
         try:

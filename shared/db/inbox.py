@@ -68,11 +68,11 @@ class Checkpoint:
 class Stored:
     """What became of checkpoints.
 
-    `own`: bots whose sessions were the listener's. `fresh`: how many events were new. `unsure`: bots that have new ones but were awake or
-    locked, so that somebody has to look again.
+    `own`: bots whose sessions were the listener's, with their epochs; checkpoints of others were passed over. `fresh`: how many events
+    were new. `unsure`: bots that have new ones but were awake or locked, so that somebody has to look again.
     """
 
-    own: frozenset[int]
+    own: Mapping[int, int]
     fresh: int
     unsure: Sequence[int]
 
@@ -96,12 +96,12 @@ WITH own AS (
     FROM json_to_recordset(%(checkpoints)s) AS c(bot bigint, epoch bigint, pts int, qts int, seq int, date timestamptz)
     WHERE s.bot_id = c.bot AND s.epoch = c.epoch AND s.listener_id IS NOT DISTINCT FROM %(listener)s
       AND EXISTS (SELECT FROM listener l WHERE l.id = %(listener)s AND l.expires_at > now())
-    RETURNING s.bot_id
+    RETURNING s.bot_id, s.epoch
 ), given AS (
-    SELECT e.* FROM json_to_recordset(%(events)s) AS e(
-        n int, bot bigint, key bytea, kind text, at timestamptz, subscriber bigint, chat bigint, message bigint,
+    SELECT DISTINCT ON (e.bot, e.key) e.* FROM json_to_recordset(%(events)s) AS e(
+        n int, bot bigint, epoch bigint, key bytea, kind text, at timestamptz, subscriber bigint, chat bigint, message bigint,
         username text, payload text, before text, after text, own boolean, title text, chat_type text)
-    JOIN own ON own.bot_id = e.bot
+    JOIN own ON own.bot_id = e.bot AND own.epoch = e.epoch ORDER BY e.bot, e.key, e.n
 ), fresh AS (
     INSERT INTO seen (bot_id, key, at) SELECT bot, key, at FROM given ORDER BY bot, key ON CONFLICT DO NOTHING RETURNING bot_id, key
 ), stored AS (
@@ -110,13 +110,14 @@ WITH own AS (
     FROM given g WHERE ((g.bot, g.key) IN (SELECT bot_id, key FROM fresh)) IS TRUE ORDER BY g.n
 ), met AS (
     INSERT INTO peer (bot_id, peer_id, access_hash)
-    SELECT p.bot, p.peer, p.hash FROM json_to_recordset(%(peers)s) AS p(bot bigint, peer bigint, hash bigint)
-    JOIN own ON own.bot_id = p.bot ORDER BY p.bot, p.peer
+    SELECT DISTINCT ON (p.bot, p.peer) p.bot, p.peer, p.hash
+    FROM json_to_recordset(%(peers)s) AS p(bot bigint, epoch bigint, peer bigint, hash bigint)
+    JOIN own ON own.bot_id = p.bot AND own.epoch = p.epoch ORDER BY p.bot, p.peer
     ON CONFLICT (bot_id, peer_id) DO UPDATE SET access_hash = excluded.access_hash WHERE peer.access_hash <> excluded.access_hash
 ), asleep AS (
     SELECT bot_id FROM bot_inbox WHERE NOT awake AND bot_id IN (SELECT bot_id FROM fresh) FOR UPDATE SKIP LOCKED
 ), woken AS ({_WAKE_UP})
-SELECT (SELECT array_agg(bot_id) FROM own), (SELECT count(*) FROM fresh), (SELECT count(*) FROM told),
+SELECT (SELECT array_agg(ARRAY[bot_id, epoch]) FROM own), (SELECT count(*) FROM fresh), (SELECT count(*) FROM told),
        (SELECT array_agg(DISTINCT bot_id) FROM fresh WHERE bot_id NOT IN (SELECT bot_id FROM woken))
 """
 
@@ -124,8 +125,8 @@ SELECT (SELECT array_agg(bot_id) FROM own), (SELECT count(*) FROM fresh), (SELEC
 def store(db: Raw, listener: UUID, checkpoints: Sequence[Checkpoint]) -> Stored:
     """Commit checkpoints, one for each bot, together with the wake-ups of bots that get new events and are not awake.
 
-    A checkpoint of a session that the listener does not own any more, or whose epoch is an older one, writes nothing; its bot is not in
-    `own`. An event that was stored before is passed over.
+    A checkpoint of a session that the listener does not own any more, or whose epoch is an older one, writes nothing, also next to one of
+    the same bot that does; its bot is not in `own` with its epoch. An event that was stored before is passed over.
     """
     row = db.execute(
         _STORE,
@@ -134,20 +135,23 @@ def store(db: Raw, listener: UUID, checkpoints: Sequence[Checkpoint]) -> Stored:
             "checkpoints": _json(
                 [{"bot": c.bot, "epoch": c.epoch, **(c.state._asdict() if c.state else {})} for c in checkpoints],
             ),
-            "events": _json([_row(n, key, event) for c in checkpoints for n, (key, event) in enumerate(c.events.items())]),
-            "peers": _json([{"bot": c.bot, "peer": peer, "hash": hash_} for c in checkpoints for peer, hash_ in c.peers.items()]),
+            "events": _json([_row(n, c.epoch, key, event) for c in checkpoints for n, (key, event) in enumerate(c.events.items())]),
+            "peers": _json(
+                [{"bot": c.bot, "epoch": c.epoch, "peer": peer, "hash": hash_} for c in checkpoints for peer, hash_ in c.peers.items()]
+            ),
         },
         prepare=True,
     ).fetchone()
     assert row is not None, "aggregates always answer"
     own, fresh, _, unsure = row
-    return Stored(frozenset(own or ()), fresh, unsure or ())
+    return Stored(dict(own or ()), fresh, unsure or ())
 
 
-def _row(n: int, key: bytes, event: Event) -> dict[str, object]:
+def _row(n: int, epoch: int, key: bytes, event: Event) -> dict[str, object]:
     return {
         "n": n,
         "bot": event.bot,
+        "epoch": epoch,
         "key": f"\\x{key.hex()}",
         "kind": event.kind,
         "at": event.at,

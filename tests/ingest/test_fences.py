@@ -47,7 +47,7 @@ def test_what_is_told_again_is_stored_once(db: Raw) -> None:
     [row] = sessions.lease(db, owner, take_over_s=5, limit=1)
     assert inbox.store(db, owner, [checkpoint(3, row.epoch, "once", 2)]).fresh == 1
     again = inbox.store(db, owner, [checkpoint(3, row.epoch, "once", 3)])
-    assert (set(again.own), again.fresh) == ({3}, 0)
+    assert (again.own, again.fresh) == ({3: row.epoch}, 0)
     assert starts(db) == ["once"]
 
 
@@ -59,9 +59,34 @@ def test_a_client_of_an_earlier_lease_of_the_same_listener_writes_nothing(db: Ra
     sessions.release(db, owner, [3])
     [second] = sessions.lease(db, owner, take_over_s=5, limit=1)
     assert not inbox.store(db, owner, [checkpoint(3, first.epoch, "of the past", 9)]).own
-    assert inbox.store(db, owner, [checkpoint(3, second.epoch, "of now", 2)]).own == {3}
+    assert inbox.store(db, owner, [checkpoint(3, second.epoch, "of now", 2)]).own == {3: second.epoch}
     assert starts(db) == ["of now"]
     assert scalar(db, "SELECT pts FROM bot_session") == 2
+
+
+@pytest.mark.parametrize("first", ["stale", "valid"])
+def test_of_two_checkpoints_of_a_bot_in_one_statement_the_one_of_an_earlier_lease_writes_nothing(db: Raw, first: str) -> None:
+    owner = uuid4()
+    db.execute("INSERT INTO bot_session (bot_id, token) VALUES (3, 'x')")
+    sessions.register(db, owner, name="owner", capacity=1, lease_s=60)
+    [earlier] = sessions.lease(db, owner, take_over_s=5, limit=1)
+    sessions.release(db, owner, [3])
+    [now] = sessions.lease(db, owner, take_over_s=5, limit=1)
+    both = {"stale": checkpoint(3, earlier.epoch, "of the past", 9), "valid": checkpoint(3, now.epoch, "of now", 2)}
+    stored = inbox.store(db, owner, [both.pop(first), *both.values()])
+    assert (stored.own, stored.fresh) == ({3: now.epoch}, 1)
+    assert starts(db) == ["of now"]
+    assert db.execute("SELECT access_hash FROM peer").fetchall() == [(2,)]
+    assert scalar(db, "SELECT pts FROM bot_session") == 2
+
+
+def test_what_is_told_twice_at_once_is_stored_once(db: Raw) -> None:
+    owner = uuid4()
+    db.execute("INSERT INTO bot_session (bot_id, token) VALUES (3, 'x')")
+    sessions.register(db, owner, name="owner", capacity=1, lease_s=60)
+    [row] = sessions.lease(db, owner, take_over_s=5, limit=1)
+    assert inbox.store(db, owner, [checkpoint(3, row.epoch, "once", 2)] * 2).fresh == 1
+    assert starts(db) == ["once"]
 
 
 @pytest.mark.parametrize("point", POINTS)

@@ -108,7 +108,7 @@ def test_a_checkpoint_is_taken_from_the_owner_alone(db: Raw) -> None:
     sessions.register(db, old, name="old", capacity=1, lease_s=60)
     sessions.register(db, new, name="new", capacity=1, lease_s=60)
     [row] = sessions.lease(db, old, take_over_s=5, limit=1)
-    assert inbox.store(db, old, [checkpoint(3, row.epoch, "first", 2)]).own == {3}
+    assert inbox.store(db, old, [checkpoint(3, row.epoch, "first", 2)]).own == {3: row.epoch}
     assert not inbox.store(db, new, [checkpoint(3, row.epoch, "not mine", 3)]).own
     assert sessions.lease(db, new, take_over_s=5, limit=1) == []
 
@@ -129,7 +129,7 @@ def test_a_checkpoint_is_taken_from_the_owner_alone(db: Raw) -> None:
         assert not sessions.put_off(db, owner, 1, "flood")
         assert not sessions.revoke(db, owner, b"x", "revoked")
         assert sessions.get(db, owner) is None
-    assert inbox.store(db, new, [checkpoint(3, taken.epoch, "second", 6)]).own == {3}
+    assert inbox.store(db, new, [checkpoint(3, taken.epoch, "second", 6)]).own == {3: taken.epoch}
     sessions.release(db, new, [3])
     [again] = sessions.lease(db, new, take_over_s=5, limit=1)
     assert not inbox.store(db, new, [checkpoint(3, taken.epoch, "of an earlier time", 7)]).own
