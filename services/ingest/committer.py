@@ -33,7 +33,7 @@ log = structlog.get_logger("listener")
 
 
 class Fenced(Exception):
-    """The session is not this listener's any more; nothing of the checkpoint was written."""
+    """The session is not this listener's any more, or this process commits nothing more; the checkpoint is not known to be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +50,19 @@ class Committer:
         self._lease = lease
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue()
         self._crowded = False
+        self._failed = False
 
     def commit(self, checkpoint: Checkpoint) -> "asyncio.Future[None]":
         """Done once the checkpoint is committed, whoever waits for it. A bot gives its next one after that.
 
-        The future's exception is Fenced if the session is lost.
+        The future's exception is Fenced if the session is lost, or `run` has failed.
         """
-        committed = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait(_Waiting(checkpoint, committed))
-        return committed
+        one = _Waiting(checkpoint, asyncio.get_running_loop().create_future())
+        if self._failed:
+            _tell(one, Fenced())
+        else:
+            self._queue.put_nowait(one)
+        return one.committed
 
     async def run(self) -> None:
         """Commit until cancelled.
@@ -67,9 +71,24 @@ class Committer:
         2. Store it in one statement, again and again while the database is away and the lease lasts.
         3. Tell those who wait.
         4. Look once more for bots of which it was not sure that a worker will come.
+
+        Raises:
+            whatever is no fault of the database. Nobody is left waiting then: who waits for a commit cannot be ended.
         """
         while True:
-            await self._settle(await self._gather())
+            batch = await self._gather()
+            try:
+                await self._settle(batch)
+            except Exception:
+                self._fail(batch)
+                raise
+
+    def _fail(self, batch: Sequence[_Waiting]) -> None:
+        self._failed = True
+        for one in batch:
+            _tell(one, Fenced())
+        while not self._queue.empty():
+            _tell(self._queue.get_nowait(), Fenced())
 
     async def _settle(self, batch: Sequence[_Waiting]) -> None:
         try:

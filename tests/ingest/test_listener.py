@@ -1,6 +1,7 @@
 """The listener takes in what happens at Telegram, once, through everything that goes wrong with a connection."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Final
 
 import pytest
@@ -8,8 +9,11 @@ import telethon
 from structlog.testing import capture_logs
 
 from services.ingest import client
+from services.ingest.committer import Fenced
 from services.ingest.session import token_place
 from shared.db.connect import Raw
+from shared.db.inbox import Checkpoint
+from shared.domain.events import Event, EventKind
 from shared.sealing import Sealer, new_key
 from tests.ingest.listening import ANN, BOB, CHAT, OWNER, SEALER, Office, eventually, office
 from tests.telegram.core import OTHER_DC
@@ -356,6 +360,23 @@ async def test_a_database_that_is_away_longer_than_the_lease_is_begun_with_anew(
             here.db.execute("UPDATE pg_database SET datallowconn = true WHERE datname = current_database()")
             await here.told(bot, "while away")
         assert bot in desk.live
+
+
+async def test_what_cannot_be_committed_for_no_known_reason_ends_the_process(at: At) -> None:
+    async with office(*at) as here:
+        bot, other = here.bot(key=True), here.bot(key=True)
+        desk = await here.listening(bot, other)
+        unwritable = Event(bot=bot, kind=EventKind.START, at=datetime.now(UTC), payload="\ud800")
+        taker = desk.live[other].client
+        desk.live[bot].client._events[b"unwritable"] = unwritable
+        here.core.people.start(ANN, here.tg(bot), "next to it")
+        assert desk.task is not None
+        task = desk.task
+        await eventually(task.done, "it has ended, with nobody left waiting")
+        assert isinstance(task.exception(), UnicodeEncodeError)
+        assert [here.session(one)["listener_id"] for one in (bot, other)] == [None, None], "others may have the bots at once"
+        with pytest.raises(Fenced):
+            await taker._committer.commit(Checkpoint(bot=other, epoch=1, state=None))
 
 
 def end_sessions(here: Office) -> None:
