@@ -32,7 +32,7 @@ PER_BOT: Final = 4
 #: Messages of all bots of a process that are under way at once.
 IN_FLIGHT_MAX: Final = 2_000
 
-#: Seconds between two looks for what nobody has announced or has come due; between two looks for notices, which nobody announces.
+#: Seconds between two looks for what nobody has announced or has come due; from the end of a look for notices to the next.
 LOOK_S: Final = 1.0
 NOTICES_S: Final = 3.0
 
@@ -70,7 +70,9 @@ class Sender:
         """Bot -> its rows in hand, from taking them until they are settled."""
         self._done: list[Outcome] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._look_at = self._notices_at = 0.0
+        self._look_at = 0.0
+        self._noticed = asyncio.Event()
+        """There may be notices."""
         self._introduced = -1
         """The epoch in which the service bot's name was learned."""
 
@@ -80,13 +82,17 @@ class Sender:
         if not bots:
             self._look_at = 0.0
         if SERVICE_BOT in bots:
-            self._notices_at = 0.0
+            self._noticed.set()
         self._woken.set()
 
     async def run(self) -> None:
         """Send until cancelled; what Telegram has answered by then is recorded."""
-        async with Database(self._url, name="sender", limits=BY_KEY) as db:
+        async with (
+            Database(self._url, name="sender", limits=BY_KEY) as db,
+            Database(self._url, name="sender of notices", limits=BY_KEY) as notices,
+        ):
             speaker = Speaker(db, self._media)
+            notifying = asyncio.create_task(self._notify(notices))
             try:
                 while True:
                     await self._wait()
@@ -97,9 +103,10 @@ class Sender:
                         self._look_at = 0.0
                         await asyncio.sleep(AWAY_S)
             finally:
-                for task in self._tasks:
+                ending = [notifying, *self._tasks]
+                for task in ending:
                     task.cancel()
-                await asyncio.gather(*self._tasks, return_exceptions=True)
+                await asyncio.gather(*ending, return_exceptions=True)
                 await speaker.close()
                 with suppress(*EXPECTED):
                     await self._record(db)
@@ -141,13 +148,6 @@ class Sender:
 
     async def _look(self, db: Database) -> None:
         now = asyncio.get_running_loop().time()
-        service = self._live.get(SERVICE_BOT)
-        if service is not None and now >= self._notices_at:
-            self._notices_at = now + NOTICES_S
-            if service.epoch != self._introduced:
-                self._start(self._introduce(db, service))
-            await db.run(sends.queue_notices, self._listener, bot=SERVICE_BOT, epoch=service.epoch)
-            self._hungry[SERVICE_BOT] = None
         if now >= self._look_at:
             self._look_at = now + LOOK_S
             self._hungry.update(dict.fromkeys(await db.run(sends.find_bots, self._listener)))
@@ -186,6 +186,24 @@ class Sender:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _notify(self, db: Database) -> None:
+        """Now and then queue notices, while the service bot is ours. On a connection of its own: no trouble of theirs stops a welcome."""
+        while True:
+            self._noticed.clear()
+            service = self._live.get(SERVICE_BOT)
+            if service is not None:
+                try:
+                    await db.run(sends.queue_notices, self._listener, bot=SERVICE_BOT, epoch=service.epoch)
+                    self._hungry[SERVICE_BOT] = None
+                    self._woken.set()
+                    if service.epoch != self._introduced:
+                        await self._introduce(db, service)
+                except Exception as error:  # it is tried again
+                    log.warning("notices_not_queued", error=type(error).__name__, exc_info=not isinstance(error, EXPECTED))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(NOTICES_S):
+                    await self._noticed.wait()
 
     async def _introduce(self, db: Database, service: Live) -> None:
         """Keep the service bot's username, which links to it are made of. What fails is done at the next look."""

@@ -11,7 +11,7 @@ from telethon.tl import functions, types
 
 from services.ingest.database import Database
 from shared.db.media import Upload, remember_upload
-from shared.db.sends import Due, Outcome, SendKind, Verdict
+from shared.db.sends import NOTICE_DAYS_MAX, Due, Outcome, SendKind, Verdict
 from shared.domain import notices, postbacks
 from shared.domain.campaigns import CampaignStatus
 from shared.domain.deeplinks import build
@@ -35,7 +35,7 @@ UPLOADS_MAX: Final = 4
 
 #: Seconds after which a message is no longer worth sending; notices wait longer for their owner.
 AGE_S_MAX: Final = 86_400
-NOTICE_AGE_S_MAX: Final = 7 * 86_400
+NOTICE_AGE_S_MAX: Final = NOTICE_DAYS_MAX * 86_400
 
 #: Seconds before the second try; doubled for each further one up to the maximum.
 BACKOFF_S: Final = 1.0

@@ -295,7 +295,8 @@ transfer = Table(
     Index("transfer_to", "to_account", "seq"),
 )
 
-# A message for an account's owner. Its text is made when it is read, in the owner's language, from `params`.
+# A message for an account's owner. Its text is made when it is read, in the owner's language, from `params`. One that is `given_up` is not
+# brought by the service bot any more; it stays in the list.
 notice = Table(
     "notice",
     metadata,
@@ -305,8 +306,9 @@ notice = Table(
     Column("params", JSONB, nullable=False),
     _when("created"),
     _when("delivered", null=True),
+    Column("given_up", Boolean, nullable=False, server_default=text("false")),
     Index("notice_account", "account_id", "id"),
-    Index("notice_undelivered", "account_id", "id", postgresql_where=text("delivered IS NULL")),
+    Index("notice_undelivered", "account_id", "created", "id", postgresql_where=text("delivered IS NULL AND NOT given_up")),
 )
 
 # Wake-ups not yet published. Written in the transaction that made the work; a relay claims rows under a lease and deletes them once

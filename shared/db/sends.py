@@ -159,7 +159,8 @@ _SETTLE = """
     ), unblocks AS (
         DELETE FROM blocked USING gone WHERE blocked.bot_id = gone.bot_id AND blocked.subscriber = gone.subscriber AND verdict = 'sent'
     )
-    UPDATE notice SET delivered = now() FROM gone WHERE notice.id = gone.notice_id AND gone.verdict = 'sent'
+    UPDATE notice SET delivered = CASE gone.verdict WHEN 'sent' THEN now() END, given_up = gone.verdict <> 'sent'
+    FROM gone WHERE notice.id = gone.notice_id
 """
 
 _UNLINK = """
@@ -185,9 +186,9 @@ _QUEUE_NOTICES = f"""
     JOIN account a ON a.owner_tg_id IS NOT NULL
     CROSS JOIN LATERAL (
         SELECT id, created FROM notice
-        WHERE account_id = a.id AND delivered IS NULL AND created >= a.owner_linked
-          AND created > now() - interval '{NOTICE_DAYS_MAX} days'
-        ORDER BY id LIMIT {NOTICES_OF_ONE}
+        WHERE account_id = a.id AND delivered IS NULL AND NOT given_up
+          AND created >= greatest(a.owner_linked, now() - interval '{NOTICE_DAYS_MAX} days')
+        ORDER BY created, id LIMIT {NOTICES_OF_ONE}
     ) AS n
     WHERE v.bot_id = %(bot)s AND v.listener_id = %(listener)s AND v.epoch = %(epoch)s
       AND NOT EXISTS (SELECT FROM send WHERE send.bot_id = v.bot_id AND send.notice_id = n.id)
@@ -229,11 +230,12 @@ def settle(db: Raw, listener: UUID, outcomes: Sequence[Outcome]) -> None:
     """Record what came of them: those that are settled go, with a mark for who cannot be reached, none for who was; the rest is put off.
 
     What a bot's former listener has to say is passed over; its successor finds out for itself. An owner whom the service bot cannot
-    reach is no longer linked, so that nobody tries for ever; the notices stay in the list.
+    reach is no longer linked, so that nobody tries for ever. A notice that goes unsent for whatever reason is given up, and not queued
+    again; it stays in the list as undelivered.
     """
     for bot, epoch, wait_s in sorted({(o.send.bot, o.send.epoch, o.wait_s) for o in outcomes if o.verdict is Verdict.PAUSED}):
         db.execute(_PAUSE, {"listener": listener, "bot": bot, "epoch": epoch, "wait_s": wait_s}, prepare=True)
-    lost = [o.send for o in outcomes if o.send.kind == SendKind.NOTICE and o.verdict in {Verdict.BLOCKED, Verdict.REFUSED}]
+    lost = [o.send for o in outcomes if o.send.kind == SendKind.NOTICE and o.verdict is Verdict.BLOCKED]
     if lost:
         db.execute(_UNLINK, {"listener": listener, "epoch": lost[0].epoch, "sends": [send.id for send in lost]}, prepare=True)
     db.execute(_SETTLE, {"listener": listener, "outcomes": Jsonb([_row(outcome) for outcome in outcomes])}, prepare=True)

@@ -3,18 +3,21 @@
 import asyncio
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from typer.testing import CliRunner
 
 from services.__main__ import app
 from services.ingest import apply, sending, speaking
-from shared.db.connect import Raw
+from shared.db import sends
+from shared.db.connect import BY_KEY, Raw, connect
 from shared.db.telegram_schema import SERVICE_BOT
 from shared.domain.notices import NoticeKind
 from shared.domain.plans import PlanCode
 from tests.db.support import scalar
 from tests.ingest.mouth import WAIT_S, Mouth, mouth, until
+from tests.stack import eventually
 from tests.world import Account, World
 
 OWNER, OTHER = 900_001, 900_002
@@ -136,6 +139,86 @@ async def test_an_owner_who_blocks_the_service_bot_is_unlinked_and_keeps_the_not
         async with m.sending():
             await until(lambda: undelivered(m) == 1 and m.waiting() == 0, "the new link is answered")
         assert [sent.text for sent in m.messages(OWNER)] == [LINKED["en"], LINKED["en"]]
+
+
+async def test_a_notice_that_comes_too_late_or_is_refused_is_given_up_and_its_owner_stays_linked(opened: Any) -> None:
+    async with opened() as m:
+        await m.service_bot()
+        account = m.world.account()
+        link(m, account, OWNER)
+        await told(m)
+        late = notify(m.db, account, "@late")
+        m.db.execute("UPDATE bot_session SET send_after = 'infinity'")
+        async with m.sending():
+            await until(lambda: m.waiting() == 1, "it is queued")
+        week = "make_interval(secs => %s)"
+        m.db.execute(f"UPDATE send SET at = at - {week}", [speaking.NOTICE_AGE_S_MAX])
+        m.db.execute("UPDATE bot_session SET send_after = now()")
+        await m.emptied()
+        m.core.nasty.set(errors={"SendMessage": (400, "MESSAGE_TOO_LONG")})
+        refused = notify(m.db, account, "@refused")
+        async with m.sending() as (sender, _):
+            await until(lambda: given_up(m) == [late, refused], "both are given up")
+            asked = m.core.record.methods().count("SendMessage")
+            m.core.nasty.set(errors={})
+            notify(m.db, account, "@next")
+            sender.poke([SERVICE_BOT])
+            await until(lambda: undelivered(m) == 2 and m.waiting() == 0, "the next one is delivered")
+        assert m.core.record.methods().count("SendMessage") == asked + 1
+        assert scalar(m.db, "SELECT owner_tg_id FROM account WHERE id = %s", account.id) == OWNER
+        assert given_up(m) == [late, refused], "they are listed as not delivered"
+
+
+def given_up(m: Mouth) -> list[int]:
+    return [row[0] for row in m.db.execute("SELECT id FROM notice WHERE given_up AND delivered IS NULL ORDER BY id")]
+
+
+@pytest.mark.parametrize("ill", ["RAISE 'broken'", "PERFORM pg_advisory_xact_lock(1)"], ids=["fails", "hangs"])
+async def test_notices_that_cannot_be_queued_stop_no_welcome(opened: Any, ill: str) -> None:
+    async with opened() as m:
+        await m.service_bot()
+        account = m.world.account()
+        bot, campaign = await m.bot(account, welcome="Hi")
+        link(m, account, OWNER)
+        m.db.execute(
+            f"""
+            CREATE FUNCTION ill() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {ill}; RETURN NEW; END $$;
+            CREATE TRIGGER ill BEFORE INSERT ON send FOR EACH ROW WHEN (NEW.kind = 'notice') EXECUTE FUNCTION ill();
+            SELECT pg_advisory_lock(1);
+            """
+        )
+        async with m.sending() as (sender, _):
+            for person in (OTHER, OTHER + 1, OTHER + 2):
+                sender.poke([SERVICE_BOT])
+                m.send(bot, person, campaign)
+                await until(lambda: m.waiting() == 0, "the welcome is sent")
+            assert undelivered(m) == 1
+            m.db.execute("SELECT pg_advisory_unlock(1)")
+            m.db.execute("DROP FUNCTION ill CASCADE")
+            await until(lambda: undelivered(m) == 0, "notices go on when they can")
+
+
+def test_what_is_too_old_is_not_even_looked_at(database_url: str, db: Raw, world: World) -> None:
+    account, listener = world.account(), uuid4()
+    db.execute("UPDATE account SET owner_tg_id = %s, owner_linked = now() - interval '1 year'", [OWNER])
+    db.execute("INSERT INTO bot_session (bot_id, token, listener_id, epoch) VALUES (%s, '', %s, 1)", [SERVICE_BOT, listener])
+    db.execute(
+        "INSERT INTO notice (account_id, kind, params, created)"
+        " SELECT %s, 'bot_token_revoked', '{}', now() - make_interval(days => %s, secs => n) FROM generate_series(1, 3000) AS n",
+        [account.id, sends.NOTICE_DAYS_MAX],
+    )
+    fresh = notify(db, account, "@fresh")
+    db.execute("VACUUM ANALYZE notice")
+
+    def read() -> int:
+        return int(scalar(db, "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'notice_undelivered'"))
+
+    before = read()
+    with connect(database_url, name="sender", limits=BY_KEY) as ours:
+        sends.queue_notices(ours, listener, bot=SERVICE_BOT, epoch=1)
+    eventually(lambda: read() > before, "the statistics are told")
+    assert read() - before < 10
+    assert db.execute("SELECT notice_id FROM send").fetchall() == [(fresh,)]
 
 
 async def test_a_crash_before_the_record_tells_nobody_twice(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:

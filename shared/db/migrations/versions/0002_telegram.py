@@ -18,7 +18,8 @@ CHANGES = """
 ALTER TABLE account ADD COLUMN owner_tg_id BIGINT, ADD COLUMN owner_linked TIMESTAMP WITH TIME ZONE, ADD COLUMN link_code TEXT,
     ADD CONSTRAINT account_link_code_key UNIQUE (link_code);
 CREATE INDEX account_owner ON account (owner_tg_id) WHERE owner_tg_id IS NOT NULL;
-CREATE INDEX notice_undelivered ON notice (account_id, id) WHERE delivered IS NULL;
+ALTER TABLE notice ADD COLUMN given_up BOOLEAN DEFAULT false NOT NULL;
+CREATE INDEX notice_undelivered ON notice (account_id, created, id) WHERE delivered IS NULL AND NOT given_up;
 ALTER TABLE bot ADD COLUMN answers_moved BOOLEAN DEFAULT true NOT NULL;
 ALTER TABLE campaign ADD COLUMN deleted TIMESTAMP WITH TIME ZONE;
 UPDATE campaign SET deleted = now() WHERE status = 2;
