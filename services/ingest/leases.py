@@ -10,7 +10,7 @@ import structlog
 
 from services.ingest.database import Database
 from services.ingest.lease import Lease, LeaseOver, clock
-from services.ingest.supervise import Live, Means, retire, tend
+from services.ingest.supervise import Live, Means, retire, tend, undisturbed
 from shared.db import sessions
 from shared.db.connect import EXPECTED
 from shared.db.sessions import Overview, Session
@@ -25,6 +25,9 @@ BREATH_S: Final = 0.1
 
 #: Seconds between two tries while the database is away.
 AWAY_S: Final = 0.5
+
+#: Seconds after which a bot that is still there is dropped again: what it was waiting for may have swallowed its cancellation.
+DROP_AGAIN_S: Final = 1.0
 
 log = structlog.get_logger("listener")
 
@@ -198,8 +201,13 @@ class Leases:
         self._poked.set()
 
     async def _drop(self, bots: Iterable[int]) -> None:
-        """Disconnect bots, and wait until they are."""
-        tasks = [self._tended[bot].task for bot in bots if bot in self._tended]
-        for task in tasks:
+        """Disconnect bots, and wait until they are, also when the lease ends meanwhile."""
+        await undisturbed(_end([self._tended[bot].task for bot in bots if bot in self._tended]))
+
+
+async def _end(tasks: Iterable["asyncio.Task[None]"]) -> None:
+    pending = set(tasks)
+    while pending:
+        for task in pending:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        _, pending = await asyncio.wait(pending, timeout=DROP_AGAIN_S)

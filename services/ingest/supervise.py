@@ -6,6 +6,7 @@ What differs is what has to be written first, which `_answer` says.
 
 import asyncio
 import random
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -162,7 +163,7 @@ async def _serve(means: Means, row: Session) -> Exception:
         return reason
     finally:
         means.live.pop(row.bot, None)
-        await client.end()
+        await undisturbed(client.end())
 
 
 def _new_client(means: Means, row: Session) -> BotClient:
@@ -235,7 +236,24 @@ async def _log_out(means: Means, row: Session) -> bool:
     else:
         return True
     finally:
-        await client.disconnect()
+        await undisturbed(client.disconnect())
+
+
+async def undisturbed(ending: Awaitable[None]) -> None:
+    """Do this to its end, however often it is cancelled meanwhile; the cancellation comes after it.
+
+    A session may go elsewhere once its task is over. Whoever is cancelled for a second time must not leave a connection or a commit behind.
+    """
+    task = asyncio.ensure_future(ending)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
+    task.result()
 
 
 async def persist(means: Means, call: Any, *arguments: Any, **named: Any) -> Any:

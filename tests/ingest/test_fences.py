@@ -1,17 +1,20 @@
 """What keeps events from being lost, doubled or written by somebody else, each shown at the moment at which it matters."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
 import pytest
+from structlog.testing import capture_logs
 
+from services.ingest import leases
 from shared.db import inbox, sessions
 from shared.db.connect import Raw, connect
 from shared.failpoints import FailPoint
 from tests.db.support import scalar
-from tests.ingest.listening import ANN, BOB, eventually, office
+from tests.ingest.listening import ANN, BOB, TERMS, eventually, office
 from tests.ingest.test_leases import add_bot, checkpoint, starts
 from tests.stack import Stack, stack
 from tests.stack import eventually as in_the_end
@@ -127,6 +130,31 @@ async def test_a_worker_that_finished_during_a_checkpoint_is_woken_for_it(databa
             await here.told(bot, "meanwhile")
             await eventually(lambda: scalar(db, "SELECT awake FROM bot_inbox WHERE bot_id = %s", bot), "it is awake")
         assert scalar(db, "SELECT count(*) FROM outbox WHERE key = %s", str(bot)) == 1
+
+
+async def test_a_bot_that_is_dropped_when_the_lease_ends_is_waited_for_all_the_same(
+    database_url: str, db: Raw, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of the lease cancels the hand-over, and what this waits for must not be over for that: its commit is under way."""
+    monkeypatch.setattr(leases, "DROP_AGAIN_S", 0.1)
+    async with office(database_url, db, world) as here:
+        bot = here.bot(key=True)
+        desk = await here.listening(bot)
+        client = desk.live[bot].client
+        with capture_logs() as logs:
+            with connect(database_url, name="in the way") as other, other.transaction():
+                other.execute("SELECT FROM bot_session WHERE bot_id = %s FOR UPDATE", [bot])
+                here.core.people.start(ANN, here.tg(bot), "under way")
+                await eventually(lambda: waits_for_a_lock(db), "the checkpoint waits")
+                client._under_way.add_done_callback(lambda _: logs.append({"event": "settled"}))
+                db.execute("UPDATE bot SET disconnected = now() WHERE id = %s", [bot])
+                db.execute(f"NOTIFY gatepost_listener, '{bot}'")
+                await eventually(lambda: not desk.live, "it is dropped")
+                db.execute("UPDATE listener SET expires_at = now()")
+                await asyncio.sleep(TERMS.renew_s * 3)
+            await eventually(lambda: "lease_over" in [log["event"] for log in logs], "the lease is over")
+        events = [log["event"] for log in logs]
+        assert events.index("settled") < events.index("lease_over")
 
 
 async def test_what_is_pushed_before_it_is_known_where_updates_begin_says_nothing_of_it(database_url: str, db: Raw, world: World) -> None:
