@@ -16,6 +16,7 @@ from shared.db.connect import BY_KEY, Raw, connect, pipelined
 from shared.domain.leads import Action, LeadStatus
 from shared.domain.transfers import Kind
 from tests.db.support import DONE, accept, decide_alone, ending, threads, wait_for_blocked
+from tests.db.test_purge import purge_everything
 from tests.db.test_races import deadlocks
 from tests.ingest.arrivals import Watch, arrive, clear, counters, journal, leads, owed, rows, sends, turn
 from tests.ingest.test_apply import TEMPLATES, Scene, make
@@ -253,3 +254,18 @@ def test_a_campaign_that_came_to_the_bot_after_the_locks_were_taken_waits_for_th
     assert woken(db) == [new.bot]
     assert clear(db) == 1
     assert rows(db, "SELECT campaign_id FROM fact ORDER BY 1") == [(scene.campaign,), (other,)]
+
+
+def test_what_a_transfer_drops_is_purged_but_for_what_is_still_owed(db: Raw, database_url: str, world: World, handover: Handover) -> None:
+    scene = handover.scene
+    world.set("campaign", scene.campaign, pb_hold="")
+    moment = Watch(scene.bot, scene.watch.chat, dawn=past(db))
+    arrive(db, [moment.start(0, scene.payload()), moment.request(1), moment.join(2), moment.start(3, scene.payload(), person=8)])
+    clear(db)
+    assert len(rows(db, "SELECT * FROM fact")) == 4
+    decide_alone(database_url, handover.transfer(db, keep=False))
+    purge_everything(db)
+
+    for table in ("lead", "journal", "fact", "daily"):
+        assert rows(db, f"SELECT * FROM {table}") == []
+    assert rows(db, "SELECT state, status FROM delivery ORDER BY id") == [("pending", WAIT), ("pending", APPROVE), ("pending", WAIT)]
