@@ -74,9 +74,14 @@ def take_turn(db: Raw, bots: Sequence[int], *, only: int | None = None) -> int:
 
 
 def _sort(events: Mapping[int, Event], ground: Ground) -> Parts:
-    """Where each event goes. One whose campaign came to its bot after the locks were taken stays in the inbox for the next turn."""
+    """Where each event goes.
+
+    One whose campaign came to its bot, or whose chat went, before the locks were there stays in the inbox for the next turn.
+    """
     parts = Parts()
     for number, event in events.items():
+        if not ground.has(event):
+            continue
         sighting = sighting_of(event) if event.bot != SERVICE_BOT else None
         way = route(sighting, ground.candidates(event)) if sighting is not None else None
         if isinstance(way, Counts | Moved) and way.campaign.id not in ground.locked:

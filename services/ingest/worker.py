@@ -30,9 +30,9 @@ def run(database_url: str, amqp_url: str, *, stop: threading.Event) -> None:
     def apply_events(db: Raw, keys: Sequence[str], swept: bool) -> None:  # noqa: FBT001  # a wake-up's two arguments
         failpoint("ingest.taken")
         bots = [int(key) for key in keys]
-        again = swept or was_redelivered()
-        applied = careful.apply_alone(db, bots, owed) if again else careful.apply_waiting(db, bots)
-        log.info("events_applied", count=applied, bots=len(bots), careful=again)
+        again = was_redelivered()  # who had it before may have died over it
+        way = careful.apply_alone if again else careful.apply_swept if swept else careful.apply_waiting
+        log.info("events_applied", count=way(db, bots, owed), bots=len(bots), careful=again)
 
     actor = worker.on_database(apply_events, database_url, name="ingest", limits=BY_KEY, stop=stop)
     worker.run(amqp_url, {Wake.APPLY_EVENTS: actor}, stop)

@@ -10,9 +10,10 @@ from typing import Final
 from shared.db.connect import Raw
 from shared.db.ingest import EVENT_COLUMNS, SPECIAL, event_of_row
 from shared.db.rows import numbers, texts
-from shared.domain.events import ChatType, Event
+from shared.domain.events import ChatType, Event, EventKind
+from shared.domain.leads import Action, Membership
 from shared.domain.notices import NoticeKind
-from shared.domain.seats import Place, Standing
+from shared.domain.seats import Place, Standing, likely_type
 
 # Events
 
@@ -73,16 +74,16 @@ def link_owner(tx: Raw, code: str, owner: int) -> bool:
 
 _LEARN: Final = """
     INSERT INTO chat (tg_id, type, title)
-    SELECT w.* FROM unnest(%(tg_ids)s::bigint[], %(types)s::text[], %(titles)s::text[]) AS w (tg_id, type, title)
+    SELECT w.* FROM unnest(%(tg_ids)s::bigint[], %(likely)s::text[], %(titles)s::text[]) AS w (tg_id, type, title)
     WHERE NOT EXISTS (SELECT FROM chat WHERE chat.tg_id = w.tg_id) AND NOT EXISTS (SELECT FROM chat WHERE chat.former_tg_id = w.tg_id)
     ORDER BY w.tg_id ON CONFLICT DO NOTHING
 """
 _LOCK_CHATS: Final = "SELECT id FROM chat WHERE tg_id = ANY(%(tg_ids)s) OR former_tg_id = ANY(%(tg_ids)s) ORDER BY id FOR NO KEY UPDATE"
 # What is told of a group that has become a supergroup is no longer how the chat is called.
 _RENAME: Final = """
-    UPDATE chat SET type = w.type, title = CASE WHEN w.title = '' THEN chat.title ELSE w.title END
+    UPDATE chat SET type = coalesce(nullif(w.type, ''), chat.type), title = coalesce(nullif(w.title, ''), chat.title)
     FROM unnest(%(tg_ids)s::bigint[], %(types)s::text[], %(titles)s::text[]) AS w (tg_id, type, title)
-    WHERE chat.tg_id = w.tg_id AND (chat.type <> w.type OR w.title NOT IN ('', chat.title))
+    WHERE chat.tg_id = w.tg_id AND (w.type NOT IN ('', chat.type) OR w.title NOT IN ('', chat.title))
 """
 _GET_IDS: Final = """
     SELECT w.tg_id, chat.id FROM unnest(%(tg_ids)s::bigint[]) AS w (tg_id)
@@ -90,16 +91,28 @@ _GET_IDS: Final = """
 """
 
 
-def learn(tx: Raw, chats: Mapping[int, tuple[ChatType, str]]) -> dict[int, int]:
-    """Make or rename chats, by Telegram's ids, with types and titles; our ids for Telegram's. An empty title leaves it as it is."""
+def learn(tx: Raw, chats: Mapping[int, tuple[ChatType | None, str]]) -> dict[int, int]:
+    """Make or rename chats, by Telegram's ids, with types and titles; our ids for Telegram's.
+
+    No type and an empty title leave them as they are; a chat that is made has the likely type then.
+    """
     subject = {
         "tg_ids": numbers(chats),
-        "types": texts(kind for kind, _ in chats.values()),
+        "types": texts(kind or "" for kind, _ in chats.values()),
+        "likely": texts(kind or likely_type(chat) for chat, (kind, _) in chats.items()),
         "titles": texts(title for _, title in chats.values()),
     }
     for statement in (_LEARN, _LOCK_CHATS, _RENAME):
         tx.execute(statement, subject)
     return dict(tx.execute(_GET_IDS, subject).fetchall())
+
+
+_LOCK_ALL: Final = "SELECT id FROM chat WHERE tg_id = ANY(%(ids)s) OR former_tg_id = ANY(%(ids)s) ORDER BY id FOR UPDATE"
+
+
+def lock_chats(tx: Raw, chats: Collection[int]) -> None:
+    """Lock chats before some of them may become one, so that turns which migrate several do not wait for each other."""
+    tx.execute(_LOCK_ALL, {"ids": list(chats)})
 
 
 _LOCK_PAIR: Final = """
@@ -112,6 +125,25 @@ _BECOME: Final = """
 """
 _BEGIN: Final = "INSERT INTO chat (tg_id, former_tg_id, type, title) VALUES (%(supergroup)s, %(group)s, 'supergroup', %(title)s)"
 
+# A join in the supergroup may overtake the news of it. Then no campaign was found for it, and it became an entry of the bot's own: such
+# entries of bots that had campaigns in the group go back to the inboxes as the events they were, and find them now.
+_TAKE_BACK: Final = f"""
+    WITH overtaken AS (
+        DELETE FROM journal WHERE chat_id = %(second)s AND campaign_id IS NULL AND bot_id IN (
+            SELECT h.bot_id FROM campaign c JOIN campaign_bot h ON h.campaign_id = c.id WHERE c.chat_id = %(chat)s
+            EXCEPT SELECT h.bot_id FROM campaign c JOIN campaign_bot h ON h.campaign_id = c.id WHERE c.chat_id = %(second)s)
+        RETURNING id, bot_id, at, subscriber, username, action
+    )
+    INSERT INTO inbox_event (bot_id, kind, at, subscriber, chat, username, before, after, own)
+    SELECT o.bot_id, w.kind, o.at, o.subscriber, %(supergroup)s, o.username, w.before, w.after, w.own
+    FROM overtaken o JOIN (VALUES
+        ({Action.REQUEST:d}, '{EventKind.REQUEST}', '', '', false),
+        ({Action.JOIN:d}, '{EventKind.CHANGE}', '{Membership.OUT}', '{Membership.IN}', true),
+        ({Action.LEAVE:d}, '{EventKind.CHANGE}', '{Membership.IN}', '{Membership.OUT}', true),
+        ({Action.KICK:d}, '{EventKind.CHANGE}', '{Membership.IN}', '{Membership.BANNED}', false)
+    ) AS w (action, kind, before, after, own) ON w.action = o.action
+    ORDER BY o.id RETURNING bot_id
+"""
 # The second row of a chat that was met under both ids goes; all that hangs on it hangs on the first from now on. The journal is found by
 # its indexes: entries of the bots that stand there, and of the campaigns.
 _MERGE: Final = (
@@ -137,8 +169,10 @@ _MERGE: Final = (
 )
 
 
-def migrate(tx: Raw, *, bot: int, group: int, supergroup: int, title: str) -> None:
+def migrate(tx: Raw, *, bot: int, group: int, supergroup: int, title: str) -> set[int]:
     """A group became a supergroup: it is one chat under both Telegram ids, whichever of them was known.
+
+    Returns the bots that have events again.
 
     Raises:
         psycopg.errors.UniqueViolation: one bot has a campaign in each.
@@ -147,16 +181,20 @@ def migrate(tx: Raw, *, bot: int, group: int, supergroup: int, title: str) -> No
     ids: dict[int, int] = {}
     for chat, tg_id, former in tx.execute(_LOCK_PAIR, subject):
         if former == group:
-            return
+            return set()
         ids[tg_id] = chat
     chat = ids.get(group) or ids.get(supergroup)
     if chat is None:
         tx.execute(_BEGIN, subject)
-        return
+        return set()
+    again: set[int] = set()
     if len(ids) == 2:
+        both = {**subject, "chat": chat, "second": ids[supergroup]}
+        again = {row[0] for row in tx.execute(_TAKE_BACK, both)}
         for statement in _MERGE:
-            tx.execute(statement, {**subject, "chat": chat, "second": ids[supergroup]})
+            tx.execute(statement, both)
     tx.execute(_BECOME, {**subject, "chat": chat})
+    return again
 
 
 # Seats

@@ -6,7 +6,7 @@ it with each other and with a transfer: what is read after it holds until the co
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
@@ -104,10 +104,13 @@ LEARN_CHATS: Final = """
     WHERE NOT EXISTS (SELECT FROM chat WHERE chat.tg_id = w.tg_id) AND NOT EXISTS (SELECT FROM chat WHERE chat.former_tg_id = w.tg_id)
     ORDER BY w.tg_id ON CONFLICT DO NOTHING
 """
-GET_CHATS: Final = """
-    SELECT w.tg_id, chat.id FROM unnest(%(unlike)s::bigint[]) AS w (tg_id) JOIN chat ON chat.tg_id = w.tg_id
-    UNION ALL
-    SELECT w.tg_id, chat.id FROM unnest(%(unlike)s::bigint[]) AS w (tg_id) JOIN chat ON chat.former_tg_id = w.tg_id
+# One that is about to become one with another (`chats.migrate`) is waited for. If it then is gone, so it is from what is found.
+LOCK_CHATS: Final = """
+    SELECT w.tg_id, chat.id FROM unnest(%(unlike)s::bigint[]) AS w (tg_id)
+    CROSS JOIN LATERAL (
+        SELECT id FROM chat WHERE chat.tg_id = w.tg_id UNION ALL SELECT id FROM chat WHERE chat.former_tg_id = w.tg_id
+    ) AS place
+    JOIN chat ON chat.id = place.id ORDER BY chat.id FOR KEY SHARE OF chat
 """
 
 # The campaigns that starts name, and those in the chats of the other events that their bots hold or held. What was over before the oldest
@@ -161,11 +164,15 @@ class Ground:
         """The campaigns that an event may count for."""
         if event.kind is EventKind.START:
             return self._codes.get(code_of(event), ())
-        return self._places.get((event.bot, self.chats[event.chat]), ())
+        return self._places.get((event.bot, self.chats[event.chat]), ()) if self.has(event) else ()
+
+    def has(self, event: Event) -> bool:
+        """Whether an event's chat is here; one that became another's after the turn began is not."""
+        return event.kind not in {EventKind.REQUEST, EventKind.CHANGE} or event.chat in self.chats
 
 
 def read_ground(tx: Raw, pipeline: Pipeline, events: Collection[Event]) -> Ground:
-    """Lock the campaigns that these events may concern, then read them as they now are. A chat that is not known is made."""
+    """Lock chats and campaigns that these events may concern, then read them as they now are. A chat that is not known is made."""
     starts = [event for event in events if event.kind is EventKind.START]
     others = [event for event in events if event.kind in {EventKind.REQUEST, EventKind.CHANGE}]
     places = sorted({(event.bot, event.chat) for event in others})
@@ -181,11 +188,11 @@ def read_ground(tx: Raw, pipeline: Pipeline, events: Collection[Event]) -> Groun
     }
     if chats:
         tx.execute(LEARN_CHATS, subject, prepare=True)
+    known = tx.execute(LOCK_CHATS, subject, prepare=True)
     locked = tx.execute(LOCK_CAMPAIGNS, subject, prepare=True)
     campaigns = tx.execute(GET_CAMPAIGNS, subject, prepare=True)
     holdings = tx.execute(GET_HOLDINGS, subject, prepare=True)
     pauses = tx.execute(GET_PAUSES, subject, prepare=True)
-    known = tx.execute(GET_CHATS, subject, prepare=True)
     bots = tx.execute(GET_BOTS, subject, prepare=True)
     pipeline.sync()
     held: dict[int, list[Holding]] = defaultdict(list)
@@ -313,10 +320,15 @@ def _lead(row: tuple[Any, ...]) -> Person:
 
 
 def _with_facts(person: Person, rows: Sequence[tuple[Any, ...]]) -> Person:
-    """The same with the facts that led there. Those of a lead begin with its start, or it was not made of them, and they follow it."""
+    """The same with the facts that led there.
+
+    Those of a lead begin with the start that made it. Where they do not it is older than facts are: what arrives follows it, and they only
+    tell what came before.
+    """
     facts = tuple(_fact(row) for row in rows)
-    if person.lead is not None and not any(isinstance(fact.sighting, Start) for fact in facts):
-        return person
+    first = min((fact.sighting.at for fact in facts if isinstance(fact.sighting, Start)), default=None)
+    if person.lead is not None and first != person.kept.latest.start_time:
+        return replace(person, kept=replace(person.kept, known=facts))
     kept = Kept(latest=person.kept.latest, facts=facts, told=person.kept.told, postbacks=person.kept.postbacks)
     entries = {fact.sighting.key: row[-1] for fact, row in zip(facts, rows, strict=True) if row[-1] is not None}
     return Person(kept, person.lead, person.username, entries)

@@ -42,6 +42,20 @@ def get_untried(db: Raw, bot: int, *, share: int) -> list[int]:
     return [row[0] for row in rows]
 
 
+def get_tried(db: Raw, bots: Sequence[int], *, share: int) -> set[int]:
+    """Those of the bots among whose oldest `share` events one was tried alone before."""
+    rows = db.execute(
+        """
+        SELECT b.bot FROM unnest(%s::bigint[]) AS b (bot) WHERE EXISTS (
+            SELECT FROM (SELECT attempts FROM inbox_event WHERE bot_id = b.bot AND NOT parked ORDER BY id LIMIT %s) AS oldest
+            WHERE attempts > 0)
+        """,
+        [list(bots), share],
+        prepare=True,
+    )
+    return {bot for (bot,) in rows}
+
+
 def count_attempt(db: Raw, event: int, *, attempts_max: int) -> bool:
     """Count one more try before it is made. False when it is not to be tried: applied meanwhile, or parked just now for too many."""
     row = db.execute(

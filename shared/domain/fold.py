@@ -12,7 +12,8 @@ What is kept, and why that:
 - of what was told, the last postback and the state that it left standing;
 - `latest`, what everything came to: the lead's row. When all that arrives is dated after `latest.seen`, it serves as the base, and no
   fact need be read (`ahead`);
-- `base`, what facts that were folded away came to (`settle`): facts are kept as long as a late sighting is conceivable, not for ever.
+- `base`, what facts that were folded away came to (`settle`): facts are kept as long as a late sighting is conceivable, not for ever;
+- `known`, facts that are in the base already: they are not walked again, and tell what comes twice.
 
 A subscriber without a lead is kept, too: a start that comes late turns the entries after it into paid ones. A new epoch starts from
 `Kept()`. docs/lead-states.md shows all this with examples.
@@ -70,7 +71,7 @@ class Fact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Where facts led so far. Without a status there is no lead. `seen` is the date of the last fact, `days` when each counter counted."""
+    """Where facts led so far. Without a status there is no lead. `seen` is the youngest fact's date, `days` when each counter counted."""
 
     status: LeadStatus | None = None
     click: str = ""
@@ -97,6 +98,7 @@ class Kept:
     """All that is kept of a (campaign, epoch, subscriber). `postbacks` numbers what is owed."""
 
     base: Progress = field(default_factory=Progress)
+    known: tuple[Fact, ...] = ()
     latest: Progress = field(default_factory=Progress)
     facts: tuple[Fact, ...] = ()
     told: Told | None = None
@@ -202,7 +204,7 @@ def fold(campaign: Campaign, kept: Kept, arrived: Iterable[Sighting]) -> Folded:
     facts = _mark(steps, owed, held)
     before = set(kept.facts)
     return Folded(
-        kept=Kept(base=kept.base, latest=latest, facts=facts, told=told, postbacks=kept.postbacks + len(owed)),
+        kept=Kept(base=kept.base, known=kept.known, latest=latest, facts=facts, told=told, postbacks=kept.postbacks + len(owed)),
         changed=tuple(fact for fact in facts if fact not in before),
         entries=tuple(_entries(steps)),
         counts=tuple(_counts(kept.latest, latest)),
@@ -223,7 +225,7 @@ def settle(kept: Kept, before: datetime) -> Kept:
 
 
 def _admit(campaign: Campaign, kept: Kept, arrived: Iterable[Sighting]) -> tuple[Mapping[Key, Fact], tuple[tuple[Sighting, Aside], ...]]:
-    known = {fact.sighting.key for fact in kept.facts}
+    known = {fact.sighting.key for fact in (*kept.known, *kept.facts)}
     admitted: dict[Key, Fact] = {}
     aside: list[tuple[Sighting, Aside]] = []
     for sighting in arrived:
@@ -290,9 +292,10 @@ def _take(progress: Progress, fact: Fact) -> _Step:
     event = event_of(sighting, progress.click)
     assert event is not None, "a change of nothing is no fact"
     member = sighting.after if isinstance(sighting, Change) else progress.member
+    seen = max(sighting.at, progress.seen or sighting.at)
     if fact.weight is Weight.JOURNAL:
         cell = Cell(progress.status, journal=TABLE[None, event].journal)
-        return _Step(fact=fact, cell=cell, after=replace(progress, seen=sighting.at, member=member), rule=None)
+        return _Step(fact=fact, cell=cell, after=replace(progress, seen=seen, member=member), rule=None)
     cell = TABLE[progress.status, event]
     after = Progress(
         status=cell.next,
@@ -300,7 +303,7 @@ def _take(progress: Progress, fact: Fact) -> _Step:
         start_time=sighting.at if progress.status is None and cell.next is not None else progress.start_time,
         join_time=sighting.at if event is Event.JOIN and cell.next is not None else progress.join_time,
         member=member,
-        seen=sighting.at,
+        seen=seen,
         days=_counted(progress.days, cell.counter, sighting.at),
     )
     return _Step(fact=fact, cell=cell, after=after, rule=_rule(cell, fact, progress.join_time))

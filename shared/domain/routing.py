@@ -135,4 +135,5 @@ def seconded(folded: Folded) -> list[tuple[Sighting, Organic]]:
 
 
 def _first(folded: Folded, repeated: Sighting) -> int:
-    return next(fact.sighting.bot for fact in folded.kept.facts if fact.sighting.key == repeated.key)
+    facts = (*folded.kept.known, *folded.kept.facts)
+    return next(fact.sighting.bot for fact in facts if fact.sighting.key == repeated.key)

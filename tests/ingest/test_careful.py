@@ -40,19 +40,19 @@ def test_an_event_that_fails_is_parked_after_three_tries_and_no_other_waits_for_
         apply.take_turn(db, [scene.bot, other.bot])
     assert leads(db) == []
 
-    assert careful.apply_waiting(db, [scene.bot, other.bot]) == 3
+    assert careful.apply_waiting(db, [scene.bot, other.bot], owed=[]) == 3
     assert leads(db) == [WAIT] * 3
     assert (state(db), wakes(db)) == ([(1, False)], 1)
 
     for attempts, is_parked in ((2, False), (3, False), (3, True)):
         arrive(db, [watch.start(attempts + is_parked, "", person=9)])
-        assert careful.apply_waiting(db, [scene.bot]) == 1
+        assert careful.apply_waiting(db, [scene.bot], owed=[]) == 1
         assert state(db) == [(attempts, is_parked)]
     ((event, trouble),) = rows(db, "SELECT id, trouble FROM inbox_event")
     assert "'nowhere' is not a valid Membership" in trouble
     assert [(found.id, found.bot) for found in parked.get_parked(db, limit=10)] == [(event, scene.bot)]
 
-    assert careful.apply_waiting(db, [scene.bot]) == 0
+    assert careful.apply_waiting(db, [scene.bot], owed=[]) == 0
     db.execute("UPDATE bot_inbox SET awake = false")
     db.execute("DELETE FROM outbox")
     db.execute("UPDATE inbox_event SET before = 'out'")

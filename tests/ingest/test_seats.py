@@ -193,7 +193,7 @@ def test_a_migration_that_would_give_a_bot_two_campaigns_in_a_chat_is_parked_and
         apply.take_turn(db, [scene.bot])
 
     for _ in range(careful.ATTEMPTS_MAX + 1):
-        careful.apply_waiting(db, [scene.bot])
+        careful.apply_waiting(db, [scene.bot], owed=[])
 
     assert leads(db) == [(LeadStatus.WAIT, "a")]
     ((parked, trouble),) = rows(db, "SELECT parked, trouble FROM inbox_event")
