@@ -4,7 +4,6 @@ The ids of the recorded transfer are replaced by variables that the script compu
 of it is another transfer. What the real one sends as JSON or as an array the script puts together in SQL, which costs next to nothing.
 """
 
-import json
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
+import msgspec
 import psycopg
 from psycopg.types.json import Jsonb
 
@@ -102,7 +102,7 @@ def _literal(value: Any) -> str:  # noqa: PLR0911  # one answer for each type
         case UUID():
             return f"{_text(str(value))}::uuid"
         case Jsonb():
-            return f"{_text(json.dumps(value.obj))}::jsonb"
+            return f"{_text(msgspec.json.encode(value.obj).decode())}::jsonb"
         case list():
             return f"ARRAY[{', '.join(map(_literal, value))}]::{_type(value)}[]"
         case _:
