@@ -4,6 +4,7 @@ The ids of the recorded transfer are replaced by variables that the script compu
 of it is another transfer. What the real one sends as JSON or as an array the script puts together in SQL, which costs next to nothing.
 """
 
+import json
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -102,7 +103,8 @@ def _literal(value: Any) -> str:  # noqa: PLR0911  # one answer for each type
         case UUID():
             return f"{_text(str(value))}::uuid"
         case Jsonb():
-            return f"{_text(msgspec.json.encode(value.obj).decode())}::jsonb"
+            # with a space after each colon: pgbench takes :true for a variable, in quotes too
+            return f"{_text(json.dumps(msgspec.to_builtins(value.obj)))}::jsonb"
         case list():
             return f"ARRAY[{', '.join(map(_literal, value))}]::{_type(value)}[]"
         case _:
