@@ -80,7 +80,7 @@ def full_script(seed: int) -> Script:
 
 def short_script(seed: int) -> Script:
     """The most telling faults, within 40 seconds."""
-    return Script(seed=seed, events=2_500, rate=160.0, faults=SHORT)
+    return Script(seed=seed, events=2_000, rate=160.0, faults=SHORT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

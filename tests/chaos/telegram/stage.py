@@ -33,7 +33,7 @@ SWEEP_S: Final = 2.0
 
 #: Half a minute, five seconds and five minutes in earnest: a lease, its renewal, the wait after another's, and the questions for what no
 #: push has told.
-LEASE_S, RENEW_S, TAKE_OVER_S, CATCH_UP_S = 3.0, 0.6, 1.0, 3.0
+LEASE_S, RENEW_S, TAKE_OVER_S, CATCH_UP_S = 2.0, 0.4, 0.5, 2.0
 LISTENER: Final = (
     "listener",
     *("--lease", str(LEASE_S)),
