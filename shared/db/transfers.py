@@ -20,7 +20,7 @@ from shared.domain.plans import PlanCode
 from shared.domain.transfers import Account, Bot, Campaign, Facts, Kind, Move, Request
 from shared.messages import OUTBOX_CHANNEL, OUTCOME_CHANNEL, Outcome, Wake, encode_outcomes, purge_key
 
-LOCK_ACCOUNTS: Final = "SELECT id FROM account WHERE id = ANY(%(accounts)s) ORDER BY id FOR NO KEY UPDATE"
+LOCK_ACCOUNTS: Final = "SELECT id, statement_timestamp() FROM account WHERE id = ANY(%(accounts)s) ORDER BY id FOR NO KEY UPDATE"
 
 # Which bots matter: those that move, and every one that could take a moving campaign. The second set is known only once the accounts
 # are locked, since only then nobody can add or move a bot.
@@ -69,10 +69,14 @@ FIND_RECIPIENT: Final = "SELECT id FROM account WHERE transfer_token = %(token)s
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """Facts under locks, and the bots that another transaction holds: nothing that needs one of them can be decided now."""
+    """Facts under locks, and the bots that another transaction holds: nothing that needs one of them can be decided now.
+
+    `took_s` is how long the server took to lock and to read; where that is much, others were before us.
+    """
 
     facts: Facts
     busy_bots: frozenset[int]
+    took_s: float
 
 
 def lock(tx: Raw, pipeline: Pipeline, requests: Sequence[Request], *, wait_for_bots: bool) -> Locked:
@@ -84,11 +88,12 @@ def lock(tx: Raw, pipeline: Pipeline, requests: Sequence[Request], *, wait_for_b
         psycopg.errors.LockNotAvailable: something was held for longer than the lock timeout.
     """
     subject = _subject(requests)
-    tx.execute(LOCK_ACCOUNTS, subject, prepare=True)
+    accounts = tx.execute(LOCK_ACCOUNTS, subject, prepare=True)
     free = tx.execute(LOCK_BOTS if wait_for_bots else LOCK_FREE_BOTS, subject, prepare=True)
     tx.execute(LOCK_CAMPAIGNS, subject, prepare=True)
     facts = _read(tx, pipeline, subject)
-    return Locked(facts, frozenset(facts.bots) - {row[0] for row in free})
+    began = accounts.fetchall()[0][1]
+    return Locked(facts, frozenset(facts.bots) - {row[0] for row in free}, (facts.now - began).total_seconds())
 
 
 def get_facts(db: Raw, request: Request) -> Facts:
